@@ -1,0 +1,42 @@
+"""Forecasting of time series and graphs: from a file to a tracked, registered model and its batch forecasts.
+
+Importing this package loads none of torch, lightning, mlflow or pandas; each name is resolved on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ArtifactError, DataError, ForecastError, GateError, UsageError
+    from .fitting import Run, fit
+    from .prediction import predict
+    from .registration import register
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "fit": "fitting",
+    "Run": "fitting",
+    "predict": "prediction",
+    "register": "registration",
+    **dict.fromkeys(("ForecastError", "UsageError", "DataError", "GateError", "ArtifactError"), "errors"),
+}
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "ForecastError",
+    "GateError",
+    "Run",
+    "UsageError",
+    "fit",
+    "predict",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,5 @@
+"""`python -m forecast` is the command `forecast`."""
+
+from .cli import main
+
+raise SystemExit(main())

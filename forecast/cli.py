@@ -1,0 +1,464 @@
+"""The command line: parse, call one function, print, and map errors to exit codes.
+
+Nothing heavy is imported here: `forecast --help` and usage errors cost no torch, lightning, mlflow or pandas.
+"""
+
+import difflib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+
+from .errors import ForecastError, UsageError
+
+app = typer.Typer(
+    name="forecast",
+    help="Forecast time series and graphs: from a file to a tracked, registered model and its batch forecasts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Show the resolved configuration, or the schema of a configuration file.")
+app.add_typer(config_app, name="config")
+
+Data = Annotated[
+    Optional[str],
+    typer.Argument(help="CSV, Parquet (file, folder, glob), - for standard input, or a catalogued name."),
+]
+Model = Annotated[Optional[str], typer.Option("--model", help="Model: see `forecast models`.")]
+ConfigFile = Annotated[
+    Optional[str], typer.Option("--config", help="YAML file, e.g. configs/itransformer/etth1.yaml.")
+]
+Settings = Annotated[Optional[list[str]], typer.Option("--set", help="section.key=value; may be repeated.")]
+Horizon = Annotated[Optional[int], typer.Option(help="Steps to forecast.")]
+Lookback = Annotated[Optional[int], typer.Option(help="Steps that the model sees.")]
+Target = Annotated[Optional[str], typer.Option(help="Columns to forecast, comma separated; default all.")]
+IdCol = Annotated[Optional[str], typer.Option(help="Column that tells series apart.")]
+TimeCol = Annotated[Optional[str], typer.Option(help="Column of the time.")]
+Freq = Annotated[
+    Optional[str], typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")
+]
+Dates = Annotated[Optional[str], typer.Option(help="day-first or month-first, where the dates do not tell.")]
+Strict = Annotated[Optional[bool], typer.Option("--strict", help="Refuse data that need a repair.")]
+Levels = Annotated[Optional[str], typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
+TimeLimit = Annotated[
+    Optional[str], typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")
+]
+Seed = Annotated[Optional[int], typer.Option(help="Seed of weights, batches and dropout.")]
+Precision = Annotated[Optional[str], typer.Option(help="fp32 or bf16.")]
+Device = Annotated[Optional[str], typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Experiment = Annotated[Optional[str], typer.Option(help="MLflow experiment.")]
+Resume = Annotated[Optional[str], typer.Option(help="Continue this run after a kill.")]
+Register = Annotated[Optional[str], typer.Option(help="Gate the model and register it under this name.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Register even if the gate refuses; recorded on the version.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from . import __version__
+
+        typer.echo(f"forecast {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def fit(
+    data: Data = None,
+    model: Model = None,
+    config: ConfigFile = None,
+    horizon: Horizon = None,
+    lookback: Lookback = None,
+    target: Target = None,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    freq: Freq = None,
+    dates: Dates = None,
+    strict: Strict = None,
+    levels: Levels = None,
+    time_limit: TimeLimit = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    device: Device = None,
+    experiment: Experiment = None,
+    settings: Settings = None,
+    resume: Resume = None,
+    register: Register = None,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model, score it beside the baselines, track it in MLflow."""
+    from .fitting import fit as run_fit
+
+    given = _given(
+        horizon=horizon, lookback=lookback, target=target, id_col=id_col, time_col=time_col, freq=freq, dates=dates,
+        strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
+        experiment=experiment,
+    )  # fmt: skip
+    if resume is not None and (given or model or config or settings):
+        raise UsageError(
+            f"--resume {resume} continues with the settings of that run; no others can be given.",
+            f"Type forecast fit --resume {resume}, or start a new fit without it.",
+        )
+    progress = None if quiet or as_json else _Progress()
+    run = run_fit(
+        data,
+        model,
+        config=config,
+        settings=settings or (),
+        resume=resume,
+        register=register,
+        force=force,
+        progress=progress,
+        **given,
+    )
+    if as_json:
+        _print_json(run.document)
+    elif not quiet:
+        _show_fit(run.document)
+
+
+@app.command()
+def register(
+    run: Annotated[Optional[str], typer.Argument(help="Run id; default the best finished fit.")] = None,
+    name: Annotated[str, typer.Option("--name", help="Name in the registry.")] = ...,  # type: ignore[assignment]
+    force: Force = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Gate a run and register its model; @champion moves only to a better one."""
+    from dataclasses import asdict
+
+    from .registration import register as run_register
+
+    version = run_register(run, name=name, force=force)
+    if as_json:
+        _print_json({"registered": asdict(version)})
+    else:
+        _echo(_sentence(asdict(version)))
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")
+    ],
+    data: Annotated[str, typer.Argument(help="The recent past: CSV, Parquet, or - for standard input.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Forecast file: .csv or .parquet.")],
+    horizon: Horizon = None,
+    levels: Levels = None,
+    wide: Annotated[bool, typer.Option("--wide", help="One column a variate.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Forecast the real future of the data, as a batch job: read, forecast, write atomically."""
+    from .data import table
+
+    table.check_output(output)
+    from .prediction import predict as run_predict
+
+    forecast = run_predict(model, _existing(data), horizon=horizon, levels=_levels(levels), wide=wide)
+    table.write(forecast, output)
+    time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
+    facts = {"rows": len(forecast), "first": str(time[0]), "last": str(time[-1]), "output": output}
+    if as_json:
+        _print_json({"model": model, **facts})
+    elif not quiet:
+        _echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models."""
+    from .registry import MODELS
+
+    rows = [{"name": m.name, "task": m.task, "summary": m.summary, "paper": m.paper} for m in MODELS.values()]
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            _echo(f"{row['name']:<16}{row['task']:<9}{row['summary']}")
+
+
+@app.command()
+def datasets(as_json: Json = False) -> None:
+    """List the catalogued data sets and whether they are here."""
+    from .data import catalogue
+    from .errors import DataError
+
+    rows: list[dict[str, Any]] = []
+    for card in catalogue.cards().values():
+        try:
+            found: str | None = str(catalogue.locate(card))
+        except DataError:
+            found = None
+        rows.append(
+            {"name": card.name, "rows": card.rows, "freq": card.freq, "file": found, "title": card.title}
+        )
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            here = "here" if row["file"] else "not here"
+            _echo(f"{row['name']:<14}{row['rows']:>8,} rows  {row['freq'] or '':<6}{here:<9} {row['title']}")
+        _echo("Files are looked for in the folder that FORECAST_DATA names.")
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="models:/NAME@champion, runs:/… or a model folder.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Describe a stored model."""
+    from .bundle import describe
+    from .prediction import locate
+
+    described = describe(locate(model))
+    if as_json:
+        _print_json(described)
+        return
+    shape, settings, columns = described["shape"], described["model"], described["schema"]
+    _echo(f"{settings.pop('name')}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
+    _echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
+    _echo(f"variates  {len(described['variates'])}: {', '.join(described['variates'][:12])}")
+    _echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    for key, value in described["facts"].items():
+        _echo(f"{key}  {value}")
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigFile = None,
+    model: Model = None,
+    settings: Settings = None,
+    horizon: Horizon = None,
+    as_json: Json = False,
+) -> None:
+    """Print the resolved configuration."""
+    from .config import flags, resolve
+
+    resolved = resolve(model, file=config, settings=settings or (), flags=flags(**_given(horizon=horizon)))
+    if as_json:
+        _print_json(resolved.to_dict())
+    else:
+        _echo(resolved.to_yaml().rstrip())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of a configuration file."""
+    from .config import schema
+
+    _print_json(schema())
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000, debug: Debug = False) -> None:
+    """Open MLflow's page on the store of this folder, on this machine only."""
+    import subprocess
+
+    from .tracking import open_store
+
+    open_store()
+    import mlflow
+
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    uri = mlflow.get_tracking_uri()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
+    raise typer.Exit(subprocess.run(command, env=environment).returncode)
+
+
+class _Progress:
+    """Says on standard error what was understood and what is being done; stages in passing on a terminal only."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+
+    def understood(self, facts: Mapping[str, Any]) -> None:
+        span = " to ".join(facts["span"])
+        _log(
+            f"{facts['source']}: {facts['rows']:,} rows, {facts['layout']} series, step {facts['freq']}, {span}"
+        )
+        _log(
+            f"{facts['series']:,} series of {facts['variates']:,} variates, {facts['targets']:,} to forecast"
+        )
+        for repair in facts["repairs"]:
+            _log(
+                f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}"
+            )
+        for caution in facts["warnings"]:
+            _log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
+
+    def stage(self, text: str) -> None:
+        _log(f"{text} …")
+
+
+def _show_fit(document: Mapping[str, Any]) -> None:
+    """Print one table: the model beside the baselines, best value of each column marked."""
+    columns = [
+        ("scaled", "mse"),
+        ("scaled", "mae"),
+        ("original", "mae"),
+        ("original", "rmse"),
+        ("original", "mase"),
+    ]
+    scores = document["scores"]
+    best = {
+        column: min(
+            (s[column[0]][column[1]] for s in scores.values() if s[column[0]][column[1]] is not None),
+            default=None,
+        )
+        for column in columns
+    }
+    _echo("")
+    _echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>22}")
+    _echo(f"{'':<18}" + "".join(f"{name:>12}" for _, name in columns))
+    for who, found in scores.items():
+        cells = ""
+        for part, name in columns:
+            value = found[part][name]
+            text = "–" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+            cells += f"{text + ('*' if value is not None and value == best[part, name] else ' '):>12}"
+        _echo(f"{who:<18}{cells}")
+    _echo("* best of its column")
+    if document["coverage"]:
+        _echo(
+            "intervals: "
+            + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
+        )
+    _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s")
+    if document["registered"]:
+        _echo(_sentence(document["registered"]))
+
+
+def _sentence(version: Mapping[str, Any]) -> str:
+    alias = f" as @{version['alias']}" if version["alias"] else ""
+    return f"registered {version['name']} version {version['version']}{alias}: {version['reason']}"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Keep the options that were typed; lists are typed with commas."""
+    listed = {"target": str, "levels": int}
+    found = {key: value for key, value in options.items() if value is not None}
+    return {
+        key: _levels(value) if key == "levels" else tuple(value.split(",")) if key in listed else value
+        for key, value in found.items()
+    }
+
+
+def _levels(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(level) for level in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"--levels {text}: not whole numbers.", "E.g. --levels 80,95.") from None
+
+
+def _seconds(text: str | None) -> float | None:
+    """Read `90`, `90s`, `10m` or `2h` as seconds."""
+    if text is None:
+        return None
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        return float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        raise UsageError(f"--time-limit {text}: not a time.", "E.g. --time-limit 10m.") from None
+
+
+def _existing(data: str) -> Any:
+    """Take the name of a catalogued set for its file."""
+    from .data import catalogue
+
+    if data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
+        return catalogue.read(catalogue.card(data.lower()))
+    return data
+
+
+def _echo(text: str) -> None:
+    print(text)
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; give the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = typer.main.get_command(app)
+        result = command.main(arguments, prog_name="forecast", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(arguments, 130, "Interrupted.", "")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own; typer may bring its own copy of click
+            return _fail(arguments, 2, *_usage(error))
+        from .errors import own
+
+        if "--debug" in arguments:
+            traceback.print_exc()
+        known = own(error)
+        if isinstance(known, ForecastError):
+            return _fail(arguments, known.exit_code, known.message, known.hint)
+        name = type(error).__name__
+        return _fail(arguments, 1, f"{name}: {error}", "This is a bug; --debug shows where.")
+
+
+def _usage(error: Any) -> tuple[str, str]:
+    """Put click's usage errors into a message and a hint."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "forecast"
+    hint = f"See {path} --help."
+    if hasattr(error, "option_name") and "No such option" in error.format_message():
+        known = [option for param in context.command.params for option in param.opts] if context else []
+        near = difflib.get_close_matches(error.option_name, known, n=1)
+        return (
+            f"{path}: there is no option {error.option_name}.",
+            f"Did you mean {near[0]}?" if near else hint,
+        )
+    if hasattr(getattr(context, "command", None), "commands"):
+        word = error.message.partition("'")[2].partition("'")[0]
+        near = difflib.get_close_matches(word, context.command.commands, n=1)
+        if near:
+            return f"{path}: there is no command {word}.", f"Did you mean {path} {near[0]}?"
+    return f"{path}: {' '.join(error.format_message().split())}", hint
+
+
+def _fail(arguments: Sequence[str], code: int, message: str, hint: str) -> int:
+    """Say what is wrong in two lines, or as a document with --json."""
+    if "--json" in arguments:
+        _print_json({"code": code, "message": message, "hint": hint})
+    else:
+        _log("\n".join(" ".join(line.split()) for line in (message, hint) if line))
+    return code
+
+
+def run() -> NoReturn:
+    """The console script."""
+    raise SystemExit(main())

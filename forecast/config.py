@@ -1,0 +1,276 @@
+"""RunConfig: everything that decides a run, from defaults, a YAML file, `--set` and flags, validated and frozen.
+
+Precedence: defaults < file < the file's section for the chosen horizon < `--set section.key=value` < flags.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import yaml
+
+from .errors import UsageError
+from .registry import config_class, find
+
+SECTIONS = ("data", "model", "train", "track")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which columns mean what, how the data are split, and the lengths of a window."""
+
+    dataset: str | None = None  # card of the catalogue: columns, frequency and published split
+    lookback: int | None = None  # steps that the model sees; chosen from horizon and season if not given
+    horizon: int | None = None  # steps to forecast; one season if not given
+    target: tuple[str, ...] = ()  # columns to forecast; all numeric ones if not given
+    variates: tuple[str, ...] = ()  # columns to use at all
+    id_col: str | None = None
+    time_col: str | None = None
+    freq: str | None = None  # pandas alias of the step, instead of the inferred one
+    dates: Literal["day-first", "month-first"] | None = None
+    marks: str = "auto"  # calendar features of this frequency; "auto": the data's own; "none"
+    split: tuple[float, float, float] = (0.7, 0.1, 0.2)  # shares of rows, where no published split applies
+    strict: bool = False  # refuse data that need a repair
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained."""
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: Literal["halving", "cosine", "constant"] = "halving"
+    patience: int = 3  # epochs without a better validation loss before training stops
+    seed: int = 2023
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"  # "cpu", "cuda", "cuda:1"; "auto": an accelerator where there is one
+    time_limit: float | None = None  # seconds of training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    """Where the run is kept and what it is judged by."""
+
+    experiment: str = "forecast"
+    metric: Literal["mse", "mae", "rmse", "mase"] = (
+        "mse"  # mse on the scaled axis, the others in original units
+    )
+    levels: tuple[int, ...] = (80, 95)  # prediction intervals to measure and report, per cent
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The resolved configuration of one run; `model` is the settings dataclass of the model called `name`."""
+
+    name: str
+    model: Any
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Give plain values by section, as a configuration file has them."""
+        sections = {part: _plain(getattr(self, part)) for part in SECTIONS}
+        return {**sections, "model": {"name": self.name, **sections["model"]}}
+
+    def to_yaml(self) -> str:
+        """Give a configuration file that resolves to this configuration."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def resolve(
+    model: str | None = None,
+    *,
+    file: str | Path | None = None,
+    settings: Sequence[str] = (),
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+) -> RunConfig:
+    """Resolve a configuration; raises UsageError naming the key, its place and the nearest valid one.
+
+    `settings` are `section.key=value` strings (YAML values), `flags` values by section; None means not given.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    by_horizon: Mapping[Any, Mapping[str, Any]] = {}
+    if file is not None:
+        place, content = str(file), _read(Path(file))
+        by_horizon = content.pop("horizons", None) or {}
+        content.pop("published", None)
+        layers.append((place, content))
+    overrides = [("--set", _setting(text)) for text in settings]
+    given = {
+        part: {k: v for k, v in values.items() if v is not None} for part, values in (flags or {}).items()
+    }
+    overrides.append(("the command line", given))
+    horizon = next(
+        (h for _, part in reversed([*layers, *overrides]) if (h := (part.get("data") or {}).get("horizon"))),
+        None,
+    )
+    if horizon in by_horizon:
+        layers.append((f"{file}, horizons.{horizon}", by_horizon[horizon]))
+    merged: dict[str, dict[str, Any]] = {part: {} for part in SECTIONS}
+    places: dict[tuple[str, str], str] = {}
+    for place, content in [*layers, *overrides]:
+        for part, values in content.items():
+            if part not in SECTIONS:
+                raise _unknown(place, part, SECTIONS, "a section")
+            if not isinstance(values, Mapping):
+                raise UsageError(
+                    f"{place}: section {part} must hold keys and values.", f"Write {part}: {{…}}."
+                )
+            merged[part].update(values)
+            places.update({(part, key): place for key in values})
+    name = model or merged["model"].get("name")
+    in_file = merged["model"].pop("name", name)
+    if name is None:
+        raise UsageError(
+            "No model was named.", "Add --model itransformer; `forecast models` lists the others."
+        )
+    spec = find(name)
+    if in_file != name:
+        raise UsageError(
+            f"{file} holds settings of {in_file}, not of {name}.", f"Use --model {in_file}, or another file."
+        )
+    classes = {"data": DataConfig, "model": config_class(spec), "train": TrainConfig, "track": TrackConfig}
+    parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in SECTIONS}
+    _check(parts["data"], parts["train"], parts["track"])
+    return RunConfig(name=spec.name, **parts)
+
+
+def flags(**options: Any) -> dict[str, dict[str, Any]]:
+    """Sort options by section, as `resolve` takes them; raises UsageError for one that no section has."""
+    sections = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
+    owner = {f.name: part for part, cls in sections.items() for f in dataclasses.fields(cls)}
+    given: dict[str, dict[str, Any]] = {}
+    for key, value in options.items():
+        if key not in owner:
+            raise _unknown("fit", key, list(owner), "an option")
+        given.setdefault(owner[key], {})[key] = value
+    return given
+
+
+def from_dict(content: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """Resolve what `RunConfig.to_dict` gave, e.g. from the file stored with a run."""
+    return resolve(flags=content)
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON schema of a configuration file, every model's settings included."""
+    from pydantic import TypeAdapter
+
+    from .registry import MODELS
+
+    parts = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
+    properties = {part: TypeAdapter(cls).json_schema() for part, cls in parts.items()}
+    models = []
+    for spec in MODELS.values():
+        settings = TypeAdapter(config_class(spec)).json_schema()
+        settings["properties"] = {"name": {"const": spec.name}, **settings.get("properties", {})}
+        models.append({**settings, "required": ["name"], "additionalProperties": False})
+    for part in properties.values():
+        part["additionalProperties"] = False
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "forecast run configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            **properties,
+            "model": {"oneOf": models},
+            "horizons": {"type": "object", "description": "what differs from above, by horizon"},
+            "published": {"type": "object", "description": "scores of the paper, by horizon"},
+        },
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from .data.catalogue import config_file
+
+    path = config_file(str(path))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is no valid YAML: {' '.join(str(error).split())}", "Correct that line."
+        ) from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no sections.", "Write data:, model:, train: and track: sections.")
+    return content
+
+
+def _setting(text: str) -> dict[str, dict[str, Any]]:
+    key, equals, value = text.partition("=")
+    part, dot, name = key.strip().partition(".")
+    if not (equals and dot and name):
+        raise UsageError(f"--set {text}: not of the form section.key=value.", "E.g. --set model.d_model=256.")
+    try:
+        return {part: {name: yaml.safe_load(value)}}
+    except yaml.YAMLError:
+        raise UsageError(f"--set {text}: {value!r} is no YAML value.", "Quote it.") from None
+
+
+def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[Any, str], model: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    fields = {f.name: f.type for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            what = f"a setting of {model}" if part == "model" else f"a setting of {part}"
+            raise _unknown(places[part, key], f"{part}.{key}", [f"{part}.{k}" for k in fields], what)
+    try:
+        return TypeAdapter(cls).validate_python(
+            {key: _listed(fields[key], value) for key, value in values.items()}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([part, *(str(step) for step in first["loc"][:1])])
+        place = places.get((part, str(first["loc"][0])), "defaults") if first["loc"] else part
+        raise UsageError(
+            f"{place}: {key} is {first['input']!r}: {first['msg']}.", f"Set {key} to a fit value."
+        ) from None
+
+
+def _listed(kind: Any, value: Any) -> Any:
+    """Read `a,b` where several values are wanted, as people type it."""
+    return value.split(",") if get_origin(kind) is tuple and isinstance(value, str) else value
+
+
+def _unknown(place: str, key: str, known: Sequence[str], what: str) -> UsageError:
+    near = get_close_matches(key, known, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    return UsageError(f"{place}: {key} is not {what}.", hint)
+
+
+def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
+    """Refuse values that no type can: raises UsageError."""
+    positive = {
+        "data.lookback": data.lookback,
+        "data.horizon": data.horizon,
+        "train.epochs": train.epochs,
+        "train.batch_size": train.batch_size,
+        "train.learning_rate": train.learning_rate,
+        "train.patience": train.patience,
+        "train.time_limit": train.time_limit,
+    }
+    for key, value in positive.items():
+        if value is not None and value <= 0:
+            raise UsageError(f"{key} is {value}; it must be above 0.", f"Set {key} to a positive value.")
+    if min(data.split) <= 0 or abs(sum(data.split) - 1) > 1e-6:
+        raise UsageError(
+            f"data.split is {list(data.split)}; its three shares must be positive and sum to 1.",
+            "E.g. --set data.split=[0.7,0.1,0.2].",
+        )
+    for level in track.levels:
+        if not 50 <= level <= 99:
+            raise UsageError(f"Level {level} is outside 50 to 99 per cent.", "E.g. --levels 80,95.")
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {
+        key: list(entry) if isinstance(entry, tuple) else entry
+        for key, entry in dataclasses.asdict(value).items()
+    }

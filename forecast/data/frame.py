@@ -1,0 +1,277 @@
+"""SeriesFrame: regular, typed, checked series on one contiguous buffer."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from ..errors import DataError
+from .calendar import Frequency, off_grid, parse, positions, times_at
+from .schema import Axis, Schema, axis_of, bad_cell, columns_present, numbers_in, require_columns, understand
+from .table import Table
+from .times import TimeType, spoken
+
+__all__ = [
+    "Schema",
+    "SeriesFrame",
+    "TimeType",
+    "columns_present",
+    "fingerprint",
+    "frame_series",
+    "understand",
+]
+
+BLOCK = 1 << 26  # bytes of values, as float64, that are read at once
+RELAX = "Leave out --strict, or"
+
+
+@dataclass(frozen=True)
+class SeriesFrame:
+    """`S` regular series of `V` variates, one after the other in `values`; row `r` of a series is `start` + r steps."""
+
+    keys: pl.Series  # (S,) ids in the type they were given; a single "" for wide and panel
+    offsets: np.ndarray  # (S + 1,) int64: series s is rows offsets[s] to offsets[s + 1]
+    start: np.ndarray  # (S,) int64: first time, microseconds UTC, or the first step of an integer axis
+    values: np.ndarray  # (R, V) float32, units of the table, NaN where missing
+    names: pl.Series  # (V,) variates, targets first; a panel's ids keep their type
+    frequency: Frequency
+    time_type: TimeType
+    schema: Schema
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the sorted rows of a table go in the buffer."""
+
+    start: np.ndarray  # (S,) int64
+    steps: np.ndarray  # (U,) int64: position of each fresh row in its series
+    codes: np.ndarray  # (U,) series of each fresh row
+    lengths: np.ndarray  # (S,) int64: steps from the first row to the last, both counted
+    gaps: int  # steps without a row
+
+
+def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> SeriesFrame:
+    """The series of a table: sorted, on a regular axis, NaN where a value or a whole row is missing.
+
+    Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict` refuses them.
+    A "long" schema becomes "panel" if it has several ids, one value column and one common time axis, else "channels".
+    A stored "panel" stays one whatever the ids: all end at the last time of any, and an id is NaN where it has no
+    rows. Raises DataError for absent columns, rows off the grid, gaps larger than the data, infinite or unreadable
+    numbers.
+    """
+    require_columns(table, [c for c in (schema.id, schema.time, *schema.values) if c is not None])
+    frequency = parse(schema.freq)
+    axis = axis_of(table, schema.id, schema.time, schema.dates, steps=frequency.unit == "step")
+    if axis.time_type.steps != (frequency.unit == "step"):
+        raise DataError(
+            f'{table.origin}: the times do not fit the frequency "{schema.freq}".',
+            "Give times as the model was trained on, or name their column with --time-col.",
+        )
+    grid = _grid(table, schema, axis, frequency)
+    _note_repairs(table, axis, grid, frequency)
+    if strict and table.ledger.repairs:
+        repair = table.ledger.repairs[0]
+        what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
+        raise DataError(
+            f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
+            f"{RELAX} {what} (forecast doctor {table.origin} lists every repair).",
+        )
+    layout = _layout(schema, grid)
+    if layout == "panel":
+        return _panel(table, schema, axis, grid, frequency)
+    offsets = np.concatenate([[0], np.cumsum(grid.lengths)])
+    rows = int(offsets[-1])
+    values = np.empty((rows, len(schema.values)), np.float32)
+    plain = axis.order is None and grid.gaps == 0 and bool(axis.fresh.all())
+    places = slice(None) if plain else offsets[grid.codes] + grid.steps
+    if grid.gaps:
+        values[_unvisited(rows, places)] = np.nan
+    for columns, block in _blocks(table, schema.values, axis):
+        values[places, columns] = block
+    final = replace(schema, layout=layout)
+    return SeriesFrame(
+        axis.keys,
+        offsets,
+        grid.start,
+        values,
+        pl.Series(schema.values, dtype=pl.String),
+        frequency,
+        axis.time_type,
+        final,
+    )
+
+
+def fingerprint(frame: SeriesFrame) -> str:
+    """SHA-256, in hex, of everything a frame holds: schema, time axis, names, ids and values."""
+    about = {
+        "schema": asdict(frame.schema),
+        "frequency": asdict(frame.frequency),
+        "times": [str(frame.time_type.dtype), frame.time_type.format, frame.time_type.zone],
+        "names": [str(frame.names.dtype), *(str(n) for n in frame.names.to_list())],
+        "keys": [str(frame.keys.dtype), *(str(k) for k in frame.keys.to_list())],
+        "shape": frame.values.shape,
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for part in (frame.offsets, frame.start, frame.values):
+        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Grid:
+    """Positions of the rows on the regular axis. Raises DataError for rows off it, and for gaps beyond reason."""
+    times, codes, bounds = axis.times[axis.fresh], axis.codes[axis.fresh], axis.offsets()
+    start = times[bounds[:-1]]
+    zone = axis.time_type.zone
+    begin = start[codes] if len(start) > 1 else start
+    off = off_grid(times, begin, frequency, zone)
+    if off.any():
+        first = int(off.argmax())
+        row = axis.row(int(np.flatnonzero(axis.fresh)[first]))
+        begins = spoken(int(start[codes[first]]), axis.time_type)
+        raise DataError(
+            f"{table.where(row)}: {spoken(int(times[first]), axis.time_type)} is not a whole number of steps "
+            f"({frequency.alias}) from the start of its series, {begins}.",
+            "Give the step with --freq, correct the time, or resample the series to a regular step.",
+        )
+    steps = positions(times, begin, frequency, zone)
+    lengths = steps[bounds[1:] - 1] + 1
+    gaps = int(lengths.sum()) - len(times)
+    if gaps > len(times):
+        raise DataError(
+            f"{table.origin}: on steps of {frequency.alias} {gaps} rows are missing, more than the {len(times)} given.",
+            "Give the right step with --freq, or forecast the parts between the gaps separately.",
+        )
+    return _Grid(start, steps, codes, lengths, gaps)
+
+
+def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -> None:
+    """Enter in the ledger what framing changes."""
+    ledger = table.ledger
+
+    def place(series: int, time: int) -> str:
+        told = spoken(time, axis.time_type)
+        return told if len(axis.keys) == 1 else f"{axis.keys[series]}, {told}"
+
+    if axis.backwards:
+        row = axis.first_backwards
+        position = row if axis.order is None else int(np.flatnonzero(axis.order == row)[0])
+        told = spoken(int(axis.times[position]), axis.time_type)
+        ledger.repair(
+            "sorted", axis.backwards, f"{table.line(row)}, {told}", "rows were put in order of time"
+        )
+    if not axis.fresh.all():
+        again = int((~axis.fresh).argmax())
+        told = spoken(int(axis.times[again]), axis.time_type)
+        count = int((~axis.fresh).sum())
+        detail = "rows of one id and time became their mean"
+        ledger.repair("duplicates-merged", count, f"{table.line(axis.row(again))}, {told}", detail)
+    if grid.gaps:
+        leap = (np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1])
+        before = int(leap.argmax())
+        series = int(grid.codes[before])
+        missing = times_at(grid.start[series], grid.steps[before] + 1, frequency, axis.time_type.zone)
+        detail = "steps without a row became missing values"
+        ledger.repair("gap-filled", grid.gaps, place(series, int(missing)), detail)
+
+
+def _layout(schema: Schema, grid: _Grid) -> str:
+    if schema.layout != "long":
+        return schema.layout
+    several = len(grid.start) > 1 and len(schema.values) == 1
+    aligned = several and bool(
+        (grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all()
+    )
+    return "panel" if aligned else "channels"
+
+
+def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Frequency) -> SeriesFrame:
+    """Ids as variates on the axis from the first time of any to the last of any."""
+    start = grid.start.min()
+    zone = axis.time_type.zone
+    off = off_grid(grid.start, start, frequency, zone)
+    if off.any():
+        series = int(off.argmax())
+        told = spoken(int(grid.start[series]), axis.time_type)
+        raise DataError(
+            f'{table.origin}: series "{axis.keys[series]}" starts at {told}, not a whole number of steps '
+            f"({frequency.alias}) from {spoken(int(start), axis.time_type)}.",
+            "Give all series the same time axis.",
+        )
+    shift = positions(grid.start, start, frequency, zone)
+    rows, variates = int((shift + grid.lengths).max()), len(axis.keys)
+    cells = rows * variates
+    values = np.empty((rows, variates), np.float32)
+    if len(grid.codes) < cells:
+        values.fill(np.nan)
+    places = shift[grid.codes] + grid.steps
+    for _, block in _blocks(table, schema.values, axis):
+        values[places, grid.codes] = block[:, 0]
+    final = replace(schema, layout="panel", targets=variates)
+    offsets = np.array([0, rows])
+    return SeriesFrame(
+        pl.Series([""]), offsets, np.array([start]), values, axis.keys, frequency, axis.time_type, final
+    )
+
+
+def _unvisited(rows: int, places: np.ndarray | slice) -> np.ndarray:
+    empty = np.ones(rows, bool)
+    empty[places] = False
+    return np.flatnonzero(empty)
+
+
+def _blocks(table: Table, names: tuple[str, ...], axis: Axis) -> Iterator[tuple[slice, np.ndarray]]:
+    """A few columns at a time, (U, k) float32, in sorted order without repeated rows; and which columns they are."""
+    width = max(1, BLOCK // (8 * table.rows))
+    for begin in range(0, len(names), width):
+        part = names[begin : begin + width]
+        block = _numbers(table, part)
+        if axis.order is not None:
+            block = block[axis.order]
+        yield slice(begin, begin + len(part)), _merged(block, axis.fresh)
+
+
+def _numbers(table: Table, names: tuple[str, ...]) -> np.ndarray:
+    """(R, k) float32, NaN for missing. Raises DataError for text and infinite values."""
+    texts = [n for n in names if not (table.schema[n].is_numeric() or table.schema[n] == pl.Boolean)]
+    frame = table.collect(*(pl.col(n) if n in texts else pl.col(n).cast(pl.Float32) for n in names))
+    for name in texts:
+        text = frame[name].cast(pl.String)
+        numbers, bad = numbers_in(table, text)
+        if bad is not None:
+            raise bad_cell(table, name, bad, text)
+        if numbers is None:
+            numbers = pl.Series(name, [None] * table.rows, dtype=pl.Float32)
+        frame = frame.with_columns(numbers.cast(pl.Float32).alias(name))
+    block = frame.to_numpy()
+    seen = np.isfinite(block)
+    if not seen.all():
+        if np.isinf(block).any():
+            row, column = (int(i) for i in np.argwhere(np.isinf(block))[0])
+            value = table.collect(pl.col(names[column]).slice(row, 1)).item()
+            raise DataError(
+                f'{table.where(row)}: {value} in column "{names[column]}" is infinite or too large for a float32.',
+                "Correct the value or leave it empty.",
+            )
+        # One bit pattern for every NaN: equal tables must have equal fingerprints.
+        block = np.where(seen, block, np.float32(np.nan))
+    return block
+
+
+def _merged(block: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    """Rows of one id and time, which stand together, as the mean of their seen values."""
+    if fresh.all():
+        return block
+    heads = np.flatnonzero(fresh)
+    sizes = np.diff(np.append(heads, len(fresh)))
+    repeated = sizes > 1
+    rows = block[np.repeat(repeated, sizes)].astype(np.float64)
+    seen = ~np.isnan(rows)
+    groups = np.concatenate([[0], np.cumsum(sizes[repeated])[:-1]])
+    counts = np.add.reduceat(seen, groups, dtype=np.int64)
+    sums = np.add.reduceat(np.where(seen, rows, 0), groups)
+    merged = block[heads]
+    merged[repeated] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return merged

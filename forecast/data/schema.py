@@ -1,0 +1,424 @@
+"""Which column of a table is what: id, time and values found by name and by content, and the order of the rows.
+
+Everything found can be named instead. What stays ambiguous is refused; what is left out goes to the ledger.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import polars as pl
+
+from ..errors import DataError, UsageError
+from .calendar import Frequency, infer, parse
+from .table import Table
+from .text import MISSING, as_numbers, loose_numbers
+from .times import TimeType, looks_like_times, parse_times
+
+# In order of preference; names are compared in lower case, spaces and hyphens as underscores.
+TIME_NAMES: tuple[str, ...] = ("ds", "timestamp", "datetime", "date_time", "date", "time", "ts", "t")
+TIME_NAMES += ("period", "quarter", "month", "week", "day", "year", "hour", "step", "index", "row")
+SURE_ID_NAMES = ("unique_id", "item_id", "series_id")
+ID_NAMES: tuple[str, ...] = (
+    "id",
+    "series",
+    "key",
+    "item",
+    "symbol",
+    "ticker",
+    "name",
+    "sensor",
+    "sensor_id",
+    "store",
+    "store_id",
+)
+ID_NAMES += (
+    "product",
+    "product_id",
+    "sku",
+    "station",
+    "location",
+    "region",
+    "country",
+    "group",
+    "zone",
+    "meter",
+)
+TARGET_NAMES = ("y", "target", "value")
+HEAD = 1000  # rows that show what a column holds
+MANY = 1 / 3  # share of repeated times that one series cannot have by accident
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How a table is read as series: fixed at the fit, stored with the model, applied again at prediction.
+
+    `layout` is "wide" (a time and one column a variate), "panel" (long; the ids share one time axis and become the
+    variates) or "channels" (long; every id is a series of its own, each value column a variate). `understand` gives
+    "long" for the last two; `frame_series` decides between them.
+    """
+
+    layout: str
+    id: str | None  # id column of a long table
+    time: str | None  # None: the rows are the time axis
+    values: tuple[str, ...]  # wide, channels: a column a variate, targets first; panel: the one value column
+    targets: int  # how many variates are forecast; a panel forecasts all
+    freq: str  # pandas offset alias, or "1" for an integer axis
+    dates: str | None = None  # "day-first" | "month-first" where dates were written with slashes or dashes
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Ids and times of every row, and the order that sorts them by id and time."""
+
+    keys: pl.Series  # (S,) ids, sorted; a single "" without an id column
+    codes: np.ndarray  # (R,) which key, in sorted order
+    times: np.ndarray  # (R,) int64, in sorted order
+    time_type: TimeType
+    order: np.ndarray | None  # (R,) table row of each sorted row; None: the table is sorted
+    backwards: int  # rows whose time is before that of the row above, in the same series
+    first_backwards: int  # the first such row
+    fresh: np.ndarray  # (R,) bool, in sorted order: not the same id and time as the row above
+
+    def row(self, position: int) -> int:
+        """The table row at a sorted position."""
+        return position if self.order is None else int(self.order[position])
+
+    def offsets(self) -> np.ndarray:
+        """(S + 1,) int64: series s is fresh rows offsets[s] to offsets[s + 1]."""
+        return np.searchsorted(self.codes[self.fresh], np.arange(len(self.keys) + 1))
+
+
+def understand(
+    table: Table,
+    *,
+    id_col: str | None = None,
+    time_col: str | None = None,
+    target: Sequence[str] = (),
+    variates: Sequence[str] = (),
+    freq: str | None = None,
+    dates: str | None = None,
+) -> Schema:
+    """The schema of a table, from what is named and otherwise from column names and contents.
+
+    `target` columns are forecast; `variates`, if given, are the only further values used. Without either, every number
+    column is a value, and all are forecast unless one is called y, target or value. Columns left out, and constant
+    ones, are noted in the table's ledger. Raises UsageError for an unknown name or frequency, DataError for
+    ambiguous times, text in a number column, no value at all, targets that never change, and irregular times.
+    """
+    for name in (id_col, time_col, *target, *variates):
+        if name is not None and name not in table.schema:
+            raise UsageError(f'{table.origin}: there is no column "{name}".', _nearest(name, table))
+    head = table.collect(pl.col([c for c, t in table.schema.items() if not t.is_nested()]).head(HEAD))
+    named = {*target, *variates, id_col}
+    time = time_col or _find_time(table, head, named)
+    identity = id_col or _find_id(table, head, time, {*target, *variates, time})
+    if time is None:
+        table.ledger.caution("irregular", "", "no time column: the rows are the steps", table.rows)
+    values, targets = _find_values(table, head, {identity, time}, tuple(target), tuple(variates))
+    _note_constants(table, head, values, targets)
+    given = parse(freq) if freq is not None else None
+    axis = axis_of(table, identity, time, dates, steps=given is not None and given.unit == "step")
+    if given is not None and axis.time_type.steps != (given.unit == "step"):
+        kind = "counts steps" if axis.time_type.steps else "tells the time"
+        raise UsageError(
+            f'{table.origin}: the frequency "{freq}" does not fit a time axis that {kind}.',
+            "Leave out --freq, or name the column of the times with --time-col.",
+        )
+    step = given or infer_step(table, axis)
+    return Schema(
+        "wide" if identity is None else "long",
+        identity,
+        time,
+        values,
+        targets,
+        step.alias,
+        _reading(axis, dates),
+    )
+
+
+def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Of a table to forecast: the trained values it has (in trained order), those it lacks, and new number columns.
+
+    For a wide table a network whose variates may number differently takes `found + new`: replace `values` of the
+    schema by them before `frame_series`. New columns come last, so they are never among the targets of a model that
+    forecasts only some. Raises DataError where the id or time column, or a target of such a model, or every value,
+    or any value of a long table is missing: nothing could be forecast without them.
+    """
+    found = tuple(name for name in schema.values if name in table.schema)
+    absent = tuple(name for name in schema.values if name not in table.schema)
+    some = schema.targets < len(schema.values)
+    needed = schema.values if schema.layout != "wide" else schema.values[: schema.targets] if some else ()
+    require_columns(table, [c for c in (schema.id, schema.time) if c is not None] + list(needed))
+    if not found:
+        raise DataError(
+            f"{table.origin}: none of the trained columns is there.", _nearest(schema.values[0], table)
+        )
+    if schema.layout != "wide":
+        return found, absent, ()
+    known = {*schema.values, schema.id, schema.time}
+    new = tuple(n for n, t in table.schema.items() if n not in known and _is_number(t))
+    return found, absent, new
+
+
+def require_columns(table: Table, names: Sequence[str]) -> None:
+    """Raise DataError naming the columns that are not in the table."""
+    absent = [name for name in names if name not in table.schema]
+    if absent:
+        listed = ", ".join(f'"{name}"' for name in absent[:5]) + (" …" if len(absent) > 5 else "")
+        raise DataError(f"{table.origin}: the table has no column {listed}.", _nearest(absent[0], table))
+
+
+def axis_of(table: Table, identity: str | None, time: str | None, dates: str | None, *, steps: bool) -> Axis:
+    """Ids, times and order of the rows, worked out once a table. Raises DataError for missing ids and bad times."""
+    key = ("axis", identity, time, dates, steps)
+    if key not in table.cache:
+        table.cache[key] = _axis(table, identity, time, dates, steps)
+    axis: Axis = table.cache[key]
+    return axis
+
+
+def infer_step(table: Table, axis: Axis) -> Frequency:
+    """The step of an axis, from all rows."""
+    return infer(axis.times[axis.fresh], axis.offsets(), axis.time_type, table.origin)[0]
+
+
+def _axis(table: Table, identity: str | None, time: str | None, dates: str | None, steps: bool) -> Axis:
+    columns = table.collect(*dict.fromkeys(c for c in (identity, time) if c is not None))
+    if identity is None:
+        keys, codes = pl.Series([""]), np.zeros(table.rows, np.uint16)
+    else:
+        keys, codes = _coded(table, columns[identity])
+    order = None if (codes[1:] >= codes[:-1]).all() else np.argsort(codes, kind="stable")
+    codes = codes if order is None else codes[order]
+    if time is None:
+        first = np.searchsorted(codes, np.arange(len(keys)))
+        times, time_type = np.arange(table.rows) - first[codes], TimeType(pl.Int64())
+    else:
+        times, time_type = parse_times(columns[time], table.where, dates, steps=steps)
+        times = times if order is None else times[order]
+    back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
+    backwards, first_backwards = int(back.sum()), -1
+    if backwards:
+        below = np.flatnonzero(back) + 1
+        first_backwards = int((below if order is None else order[below]).min())
+        sort = np.lexsort((times, codes))
+        order, codes, times = sort if order is None else order[sort], codes[sort], times[sort]
+    fresh = np.ones(table.rows, bool)
+    fresh[1:] = (times[1:] != times[:-1]) | (codes[1:] != codes[:-1])
+    return Axis(keys, codes, times, time_type, order, backwards, first_backwards, fresh)
+
+
+def _coded(table: Table, ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """The distinct ids, sorted, in their type; and for every row which one it is."""
+    if ids.null_count():
+        row = int(ids.is_null().arg_max() or 0)
+        raise DataError(
+            f'{table.where(row)}: the id in column "{ids.name}" is missing.',
+            "Fill the id in, or remove the row.",
+        )
+    plain = ids.cast(pl.String) if ids.dtype in (pl.Categorical, pl.Enum) else ids
+    keys = plain.unique().sort()
+    codes = plain.rank("dense").to_numpy() - 1
+    # Sixteen bits let numpy sort by counting instead of comparing.
+    return keys.cast(ids.dtype), codes.astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
+
+
+def _reading(axis: Axis, dates: str | None) -> str | None:
+    form = axis.time_type.format or ""
+    if form.replace("-d", "d").replace("-m", "m").startswith(("%d/%m", "%dm", "%d-%m")):
+        return "day-first"
+    return "month-first" if form.startswith(("%m/%d", "%-m/%-d", "%m-%d", "%-m-%-d")) else dates
+
+
+def _nearest(name: str, table: Table) -> str:
+    near = get_close_matches(name, table.schema, n=1, cutoff=0.4)
+    if near:
+        return f'Did you mean "{near[0]}"?'
+    listed = ", ".join(list(table.schema)[:8]) + (", …" if len(table.schema) > 8 else "")
+    return f"The columns are: {listed}."
+
+
+def _alias(name: str, aliases: tuple[str, ...]) -> int:
+    """How preferred a column's name is among aliases; their number where it is none."""
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    return aliases.index(plain) if plain in aliases else len(aliases)
+
+
+def _is_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric()
+
+
+def _find_time(table: Table, head: pl.DataFrame, taken: set[str | None]) -> str | None:
+    none = len(TIME_NAMES)
+    free = [c for c in head.get_columns() if c.name not in taken]
+    dated = [(-c.n_unique(), _alias(c.name, TIME_NAMES), c.name) for c in free if looks_like_times(c)]
+    if dated:
+        dated.sort()
+        if len(dated) > 1 and dated[0][:2] == dated[1][:2] and dated[0][1] == none:
+            raise DataError(
+                f'{table.origin}: both "{dated[0][2]}" and "{dated[1][2]}" can be the time.',
+                f'Name it: --time-col "{dated[0][2]}".',
+            )
+        return dated[0][2]
+    aliased = sorted((_alias(c.name, TIME_NAMES), c.name) for c in free if _alias(c.name, TIME_NAMES) < none)
+    for _, name in aliased:
+        if table.schema[name] == pl.String:
+            return name  # unreadable: the error that follows names the value
+    has_id = any(
+        _alias(c.name, SURE_ID_NAMES + ID_NAMES) < len(SURE_ID_NAMES + ID_NAMES) for c in free
+    ) or any(taken)
+    for _, name in aliased:
+        if table.schema[name].is_integer() and (has_id or _distinct(table, name) == table.rows):
+            return name
+    return None
+
+
+def _distinct(table: Table, *names: str) -> int:
+    return int(
+        table.collect(pl.struct(names).n_unique() if len(names) > 1 else pl.col(names[0]).n_unique()).item()
+    )
+
+
+def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str | None]) -> str | None:
+    free = [c for c in head.columns if c not in taken and not table.schema[c].is_float()]
+    sure = sorted(
+        (_alias(c, SURE_ID_NAMES), c) for c in free if _alias(c, SURE_ID_NAMES) < len(SURE_ID_NAMES)
+    )
+    if sure:
+        return sure[0][1]
+    if time is None or (repeated := table.rows - _distinct(table, time)) == 0:
+        return None
+    many = repeated >= MANY * table.rows
+    candidates = []
+    for name in free:
+        rank, dtype = _alias(name, ID_NAMES), table.schema[name]
+        label = dtype in (pl.String, pl.Categorical, pl.Enum) and many and not looks_like_times(head[name])
+        if rank < len(ID_NAMES) or label:
+            candidates.append((table.rows - _distinct(table, name, time), rank, name))
+    best = min(candidates, default=None)
+    if best is not None and best[0] <= 0.01 * table.rows and best[0] < repeated:
+        return best[2]
+    if many:
+        several = ", ".join(f'"{name}"' for *_, name in candidates)
+        raise DataError(
+            f'{table.origin}: {repeated} of {table.rows} rows repeat a time of "{time}", '
+            f"and no column alone tells the series apart{f' ({several} do not)' if several else ''}.",
+            "Name the id with --id-col; join several keys into one column first.",
+        )
+    return None
+
+
+def _find_values(
+    table: Table,
+    head: pl.DataFrame,
+    taken: set[str | None],
+    target: tuple[str, ...],
+    variates: tuple[str, ...],
+) -> tuple[tuple[str, ...], int]:
+    """Value columns, targets first, and how many are targets."""
+    asked = tuple(dict.fromkeys((*target, *variates)))
+    if clash := [name for name in asked if name in taken]:
+        raise UsageError(
+            f'{table.origin}: "{clash[0]}" is the id or the time, it cannot be a value as well.',
+            "Name the id with --id-col and the time with --time-col.",
+        )
+    found = list(asked)
+    for name, dtype in table.schema.items():
+        if (
+            name in taken
+            or (name in asked and (_is_number(dtype) or dtype == pl.Boolean))
+            or (variates and name not in asked)
+        ):
+            continue
+        if name in asked and dtype != pl.String:
+            raise DataError(
+                f'{table.origin}: "{name}" of type {dtype} holds no numbers.', "Name a number column."
+            )
+        reason = _not_a_value(table, head, name, dtype, name in asked)
+        if reason is None and name not in asked:
+            found.append(name)
+        elif reason is not None:
+            table.ledger.repair("column-dropped", 1, name, reason)
+    if not found:
+        raise DataError(f"{table.origin}: no column holds numbers.", "Name the values with --target.")
+    if asked:
+        return tuple(found), len(dict.fromkeys(target)) or len(found)
+    aliased = [name for name in found if _alias(name, TARGET_NAMES) < len(TARGET_NAMES)]
+    if len(aliased) == 1:
+        found.sort(key=lambda name: name != aliased[0])
+        return tuple(found), 1
+    return tuple(found), len(found)
+
+
+def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType, asked: bool) -> str | None:
+    """Why a column is left out, or None. Raises DataError for text in a column of numbers."""
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Time, pl.Duration, pl.Null):
+        return f"holds no numbers but {dtype}"
+    if dtype.is_temporal():
+        return "a further column of times"
+    if dtype == pl.Boolean:
+        return "truth values; name it with --variates to use it"
+    if (
+        head[name].null_count() == head.height
+        and table.collect(pl.col(name).null_count()).item() == table.rows
+    ):
+        return "holds no value"
+    if _is_number(dtype):
+        counts = dtype.is_integer() and (
+            name == "" or name.startswith("Unnamed") or _alias(name, ("id", "index")) < 2
+        )
+        return "numbers the rows" if counts and _counts_rows(table, name) else None
+    if not asked and looks_like_times(head[name]):
+        return "a further column of times"
+    text = table.collect(name).to_series().cast(pl.String)
+    numbers, bad = numbers_in(table, text)
+    if numbers is not None and bad is None and (asked or as_numbers(text) is not None):
+        table.ledger.repair("numbers-parsed", 1, name, "text was read as numbers")
+        return None
+    if bad is not None and (asked or numbers is not None):
+        raise bad_cell(table, name, bad, text)
+    missing = text.is_in(MISSING) | text.is_null()
+    table.ledger.caution("text-column", name, str(text.filter(~missing).first()), int((~missing).sum()))
+    return "text"
+
+
+def _counts_rows(table: Table, name: str) -> bool:
+    column = pl.col(name)
+    span = table.collect((column.diff().drop_nulls() == 1).all() & column.first().is_in([0, 1]))
+    return bool(span.item())
+
+
+def numbers_in(table: Table, text: pl.Series) -> tuple[pl.Series | None, int | None]:
+    """Text as Float64 if more than half of its values are numbers, and the first row that is not one; None if none."""
+    given = text.is_not_null() & ~text.str.strip_chars().is_in(MISSING)
+    numbers = loose_numbers(text, table.format.get("decimal", "."))
+    bad = given & numbers.is_null()
+    first = int(bad.arg_max() or 0) if bad.any() else None
+    return (numbers if 2 * int(bad.sum()) < int(given.sum()) else None), first
+
+
+def bad_cell(table: Table, name: str, row: int, text: pl.Series) -> DataError:
+    """The error for a value that should be a number."""
+    return DataError(
+        f'{table.where(row)}: "{text[row]}" in column "{name}" is not a number.',
+        "Correct the value or leave it empty; or name the columns to use with --target and --variates.",
+    )
+
+
+def _note_constants(table: Table, head: pl.DataFrame, values: tuple[str, ...], targets: int) -> None:
+    """Note columns whose value never changes; raise DataError if that is so of every target."""
+    still = [n for n in values if _is_number(table.schema[n]) and head[n].drop_nulls().n_unique() <= 1]
+    if not still:
+        return
+    low, high = table.collect(pl.col(still).min()).row(0), table.collect(pl.col(still).max()).row(0)
+    constant = {n: a for n, a, b in zip(still, low, high, strict=True) if a == b or (a is None and b is None)}
+    for name, value in constant.items():
+        table.ledger.caution("constant-column", name, str(value), table.rows)
+    if all(name in constant for name in values[:targets]):
+        name = values[0]
+        raise DataError(
+            f'{table.origin}: "{name}" is {constant[name]} in every row; a constant cannot be forecast.',
+            "Name a column that changes with --target.",
+        )

@@ -1,0 +1,140 @@
+"""Windows on a series: what a network may know (`Window`) and the answer (`Target`), gathered a batch at once.
+
+A window is an index into one contiguous buffer, never a copy: batch `b` of origins is one gather of
+`(B, L + H, V)`. `Window` holds only what is known at the forecast origin, so a network that receives `Window` alone
+cannot read the future.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """What a network must know of the data: `L`, `H`, `V`, `V_out` (the first variates, forecast) and `K`."""
+
+    lookback: int
+    horizon: int
+    variates: int
+    targets: int
+    time_features: int
+
+
+class Window(NamedTuple):
+    """All that is known at the origin."""
+
+    past: Tensor  # (B, L, V) float32, scaled, 0 where unseen
+    seen: Tensor  # (B, L, V) bool
+    past_time: Tensor  # (B, L, K) calendar features in [-0.5, 0.5]
+    future_time: Tensor  # (B, H, K)
+
+
+class Target(NamedTuple):
+    """The answer; steps that were not seen carry no loss."""
+
+    values: Tensor  # (B, H, V_out) float32, scaled, 0 where unseen
+    seen: Tensor  # (B, H, V_out) bool
+
+
+class Example(NamedTuple):
+    """A batch: windows, answers, and where they stand."""
+
+    window: Window
+    target: Target
+    series: Tensor  # (B,) int64: which series
+    origin: Tensor  # (B,) int64: buffer row of the last known value
+
+
+@dataclass(frozen=True)
+class WindowBuffer:
+    """The scaled rows that windows index: `R` rows of `V` variates, missing values 0, and their calendar.
+
+    `seen` is None when every value is present, so that complete data pay no memory for a mask. Calendar features are
+    kept as int16 codes; the feature is `code / divisor - 0.5`.
+    """
+
+    values: Tensor  # (R, V) float32
+    seen: Tensor | None  # (R, V) bool
+    codes: Tensor  # (R, K) int16
+    divisor: Tensor  # (K,) float32
+    offsets: Tensor  # (S + 1,) int64
+
+    def __post_init__(self) -> None:
+        if not (self.values.is_contiguous() and self.codes.is_contiguous()):
+            raise ValueError("windows are blocks of consecutive rows: the buffer must be row-major")
+
+
+def origins(offsets: Tensor, targets: Tensor, lookback: int, horizon: int) -> Tensor:
+    """Give every origin whose targets lie inside `targets` and whose lookback lies inside its series: (N,) int64.
+
+    `targets` is (S, 2): per series the half-open rows that may be forecast. An origin is the buffer row of the last
+    known value; series too short for one window give none.
+    """
+    first = torch.maximum(targets[:, 0], offsets[:-1] + lookback) - 1
+    count = (targets[:, 1] - horizon - first).clamp(min=0)
+    before = count.cumsum(0) - count
+    return torch.repeat_interleave(first - before, count) + torch.arange(int(count.sum()))
+
+
+class WindowDataset(torch.utils.data.Dataset[Example]):
+    """Windows of one part of the data; indexed with a whole batch of window numbers at once."""
+
+    def __init__(
+        self, buffer: WindowBuffer, origins: Tensor, lookback: int, horizon: int, targets: int
+    ) -> None:
+        self.buffer, self.origins = buffer, origins
+        self.lookback, self.horizon, self.targets = lookback, horizon, targets
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, index: Tensor) -> Example:
+        """Gather the windows numbered `index` (B,)."""
+        origin = self.origins[index]
+        length, split = self.lookback + self.horizon, self.lookback
+        first = origin - (split - 1)
+        values = _rows(self.buffer.values, first, length)
+        if self.buffer.seen is None:
+            seen = torch.ones((), dtype=torch.bool).expand(values.shape)
+        else:
+            seen = _rows(self.buffer.seen, first, length)
+        calendar = _rows(self.buffer.codes, first, length) / self.buffer.divisor - 0.5
+        return Example(
+            Window(values[:, :split], seen[:, :split], calendar[:, :split], calendar[:, split:]),
+            Target(values[:, split:, : self.targets], seen[:, split:, : self.targets]),
+            torch.searchsorted(self.buffer.offsets, origin, right=True) - 1,
+            origin,
+        )
+
+    def with_lookback(self, lookback: int) -> "WindowDataset | None":
+        """Give the same forecasts seen with another lookback, or None where a window would leave its series."""
+        series = torch.searchsorted(self.buffer.offsets, self.origins, right=True) - 1
+        if bool((self.origins - self.buffer.offsets[series] + 1 < lookback).any()):
+            return None
+        return WindowDataset(self.buffer, self.origins, lookback, self.horizon, self.targets)
+
+    def at(self, index: Tensor) -> "WindowDataset":
+        """Give the windows numbered `index` as a data set of their own."""
+        return WindowDataset(self.buffer, self.origins[index], self.lookback, self.horizon, self.targets)
+
+    def batches(self, batch_size: int) -> Iterator[Example]:
+        """Give every window once, in order, the last batch as short as it comes."""
+        for index in torch.arange(len(self)).split(batch_size):
+            yield self[index]
+
+
+def _rows(buffer: Tensor, first: Tensor, length: int) -> Tensor:
+    """Gather `length` rows from each of `first`: (B, length, C).
+
+    Overlapping windows of a row-major buffer are one strided matrix of `length * C` columns, so that a window is one
+    block copy instead of `length` small ones.
+    """
+    rows, columns = buffer.shape
+    if columns == 0:
+        return buffer.new_empty((len(first), length, 0))
+    overlapping = buffer.as_strided((rows - length + 1, length * columns), (columns, 1))
+    return overlapping.index_select(0, first).view(-1, length, columns)

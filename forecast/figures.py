@@ -1,0 +1,211 @@
+"""Figures of a report as inline SVG, drawn with role colours that the page's style sheet resolves.
+
+One drawing serves the light and the dark scheme. Only numbers and dates are drawn: names, which may be of any
+script and length, stay in the HTML around a figure, and so do the legends.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Look(NamedTuple):
+    """How one method is drawn, the same in every figure: a colour's role, and dashes in line widths."""
+
+    role: str
+    dash: tuple[float, ...] = ()
+
+
+MEASURED = Look("ink")
+MODEL = Look("model")
+TRAINING = Look("muted", (5.0, 2.0))
+BAND = 0.2  # opacity of one band; bands lie on each other
+BASELINES = ("b1", "b2", "b3", "b4", "b5")
+
+_ROLES = ("ink", "muted", "rule", "model", *BASELINES)
+_HUES = {
+    role: f"#0000{place:02x}" for place, role in enumerate(_ROLES, start=1)
+}  # black would not be written out
+_DASHES = ((5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0), (3.0, 1.0))
+_THIN, _THICK = 1.2, 1.7
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.edgecolor": _HUES["rule"],
+    "axes.labelcolor": _HUES["muted"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "axes.xmargin": 0.02,
+    "grid.color": _HUES["rule"],
+    "grid.linewidth": 0.5,
+    "xtick.color": _HUES["rule"],
+    "ytick.color": _HUES["rule"],
+    "xtick.labelcolor": _HUES["muted"],
+    "ytick.labelcolor": _HUES["muted"],
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+}
+
+
+def looks(model: str, names: Iterable[str]) -> dict[str, Look]:
+    """One look a method: the model's is fixed, the others take theirs in the order of their first mention."""
+    others = [name for name in dict.fromkeys(names) if name != model]
+    pairs = ((BASELINES[i % len(BASELINES)], _DASHES[i % len(_DASHES)]) for i in range(len(others)))
+    return {model: MODEL} | {name: Look(*pair) for name, pair in zip(others, pairs, strict=True)}
+
+
+class _Figure:
+    """Axes to draw on, and the SVG text once that is done."""
+
+    axes: "Axes"
+    svg: str
+
+
+@contextmanager
+def _figure(key: str, label: str) -> Iterator[_Figure]:
+    """Axes to draw on; `svg` is there at the end. `key` keeps the figure's ids apart from those of others."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a page does not depend on someone's matplotlibrc
+        matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": key})
+        canvas = Figure(figsize=(4.5, 2.25), layout="constrained")
+        figure = _Figure()
+        figure.axes = canvas.subplots()
+        yield figure
+        file = io.StringIO()
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        canvas.savefig(file, format="svg", transparent=True, metadata=metadata)
+        figure.svg = _inline(file.getvalue(), label)
+
+
+def _inline(svg: str, label: str) -> str:
+    """A drawing of matplotlib as part of a page: no prologue, no fixed size, no style sheet, role colours."""
+    head, body = re.split(r"(?<=>)", svg[svg.index("<svg") :], maxsplit=1)
+    box = head[head.index('viewBox="') :].split('"')[1]
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    # the page's own font; releases of matplotlib spell it in either way
+    body = re.sub(r"font-family: [^;\"]*; |(?<=font: \dpx) [^;\"]*", "", body)
+    body = body.replace("font: ", "font-size: ").replace("xlink:href", "href")
+    body = re.sub(r' (?:d|x|y)="[^"]*"', _round, body)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    body = re.sub(r"#0000(\w\w)\b", lambda hue: f"var(--{_ROLES[int(hue[1], 16) - 1]})", body)
+    return f'<svg class="plot" viewBox="{box}" role="img" aria-label="{escape(label)}">{body.strip()}\n'
+
+
+def _round(attribute: re.Match[str]) -> str:
+    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.2f}", attribute[0])
+
+
+def _line(axes: "Axes", x: np.ndarray, y: np.ndarray, look: Look, width: float = _THIN) -> None:
+    """A line with gaps where `y` is not finite; a point without neighbours is a dot."""
+    seen = np.isfinite(y)
+    style = (0, look.dash) if look.dash else "-"
+    axes.plot(x, np.where(seen, y, np.nan), color=_HUES[look.role], linestyle=style, linewidth=width)
+    padded = np.pad(seen, 1)
+    alone = seen & ~padded[:-2] & ~padded[2:]
+    if alone.any():
+        axes.plot(x[alone], y[alone], "o", color=_HUES[look.role], markersize=3)
+
+
+def forecast_figure(
+    key: str,
+    label: str,
+    times: np.ndarray,
+    measured: np.ndarray,
+    forecast: np.ndarray,
+    bands: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    baseline: np.ndarray,
+    look: Look,
+) -> str:
+    """A forecast with its bands over what was measured, beside a baseline drawn as `look`.
+
+    `times` (datetime64 or integers) and `measured` hold the past and then the `H` steps of `forecast`, of
+    `bands` (level in percent -> lower and upper bound) and of `baseline`.
+    """
+    steps = len(forecast)
+    keep = steps + max(2 * steps, 48)  # a longer past would squeeze the forecast
+    with _figure(key, label) as figure:
+        axes = figure.axes
+        x = _positions(axes, times[-keep:])
+        future = x[-steps:]
+        for level in sorted(bands, reverse=True):
+            lower, upper = (np.where(np.isfinite(bound), bound, np.nan) for bound in bands[level])
+            if steps > 1:
+                axes.fill_between(future, lower, upper, color=_HUES["model"], alpha=BAND, linewidth=0)
+            else:
+                axes.vlines(future, lower, upper, color=_HUES["model"], alpha=BAND, linewidth=5)
+        if len(x) > steps:
+            axes.axvline(float(x[-steps - 1] + x[-steps]) / 2, color=_HUES["muted"], linewidth=0.7)
+        _line(axes, x, measured[-keep:], MEASURED, 1.0)
+        _line(axes, future, baseline, look)
+        _line(axes, future, forecast, MODEL, _THICK)
+    return figure.svg
+
+
+def _positions(axes: "Axes", times: np.ndarray) -> np.ndarray:
+    """Where `times` stand on the axis, with ticks that suit them."""
+    from matplotlib import dates
+
+    if not np.issubdtype(times.dtype, np.datetime64):
+        _whole_ticks(axes, 6)
+        return times.astype(float)
+    x = np.array(dates.date2num(times), dtype=np.float64)  # type: ignore[no-untyped-call]
+    first, last = dates.num2date(x[[0, -1]])  # type: ignore[no-untyped-call]
+    locator = dates.AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    ticks = np.array(locator.tick_values(first, last), dtype=np.float64)  # type: ignore[no-untyped-call]
+    ticks = ticks[(ticks >= x[0]) & (ticks <= x[-1])]
+    gaps = np.diff(ticks)
+    if gaps.size:  # every third day ends in 28, 31, 1: two labels on one spot
+        ticks = ticks[np.append(gaps > 0.6 * np.median(gaps), True)]
+    axes.set_xticks(ticks)
+    formats = ((1500, "%Y"), (150, "%b %Y"), (4, "%d %b"), (0.02, "%d %b\n%H:%M"))  # by days shown
+    form = next((form for days, form in formats if x[-1] - x[0] >= days), "%H:%M:%S")
+    axes.xaxis.set_major_formatter(dates.DateFormatter(form))  # type: ignore[no-untyped-call]
+    return x
+
+
+def _whole_ticks(axes: "Axes", most: int = 8) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
+
+
+def steps_figure(errors: Mapping[str, np.ndarray], look: Mapping[str, Look]) -> str:
+    """Scaled MSE of every method by horizon step, (H,) each."""
+    with _figure("steps", "Scaled MSE by horizon step") as figure:
+        for name in reversed(list(errors)):  # the model, named first, lies on top
+            x = np.arange(1, len(errors[name]) + 1)
+            _line(figure.axes, x, errors[name], look[name], _THICK if look[name] == MODEL else _THIN)
+        figure.axes.set_ylim(bottom=0)
+        figure.axes.set(xlabel="step ahead", ylabel="MSE, scaled")
+        _whole_ticks(figure.axes)
+    return figure.svg
+
+
+def curve_figure(curve: Sequence[tuple[int, float, float]], best: int) -> str:
+    """Training and validation loss by epoch, with the kept epoch marked."""
+    epochs, training, validation = np.array(curve, dtype=float).T
+    with _figure("curve", f"Training and validation loss by epoch; epoch {best} was kept") as figure:
+        axes = figure.axes
+        _line(axes, epochs, training, TRAINING)
+        _line(axes, epochs, validation, MODEL, _THICK)
+        kept = epochs == best
+        if kept.any():
+            axes.axvline(best, color=_HUES["muted"], linewidth=0.7)
+            axes.plot(epochs[kept], validation[kept], "o", color=_HUES["model"], markersize=5)
+        axes.set(xlabel="epoch", ylabel="loss")
+        _whole_ticks(axes)
+    return figure.svg

@@ -1,0 +1,295 @@
+"""Fitted: a trained model with all that a forecast needs, as a folder of JSON and safetensors.
+
+This module and what it imports is the inference code that travels inside every registered model, so it imports neither
+Lightning nor MLflow, and everything of this package relatively.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .calibrate import Calibration
+from .data import calendar, table
+from .data.frame import Schema, SeriesFrame, frame_series
+from .data.scale import Scaler
+from .data.windows import WindowBuffer, WindowDataset, WindowShape
+from .errors import ArtifactError, DataError, UsageError
+from .registry import config_class, find, network_class
+
+FORMAT = 1  # of the folder; raised when an older reader could not read it
+_BATCH = 256  # series or windows forecast at once
+
+
+def window_buffer(frame: SeriesFrame, marks: Sequence[str]) -> WindowBuffer:
+    """Make a scaled frame ready for windows: missing values become 0 and are remembered, marks are computed.
+
+    Works in the frame's own memory.
+    """
+    seen, step = None, max(1, 4_000_000 // frame.values.shape[1])
+    blocks = [frame.values[first : first + step] for first in range(0, len(frame.values), step)]
+    if any(np.isnan(block).any() for block in blocks):
+        seen = torch.from_numpy(~np.isnan(frame.values))
+        for block in blocks:
+            np.nan_to_num(block, copy=False)
+    codes = np.empty((len(frame.values), len(marks)), dtype=np.int16)
+    if marks:
+        step = 1_000_000
+        for first in range(0, len(codes), step):
+            rows = np.arange(first, min(first + step, len(codes)))
+            series = np.searchsorted(frame.offsets, rows, side="right") - 1
+            times = calendar.times_at(frame.start[series], rows - frame.offsets[series], frame.frequency)
+            codes[rows] = calendar.mark_codes(times, marks, frame.time_type.zone)
+    return WindowBuffer(
+        values=torch.from_numpy(frame.values),
+        seen=seen,
+        codes=torch.from_numpy(codes),
+        divisor=torch.from_numpy(calendar.mark_scale(marks)),
+        offsets=torch.from_numpy(frame.offsets),
+    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model called `name` with its settings, data schema, scaler, calibration and trained network.
+
+    `keys` and `variates` say, as text, which series and variate each row and column of the scaler belongs to. `facts`
+    are plain values about its making: data fingerprint, span, scores.
+    """
+
+    name: str
+    config: Any
+    shape: WindowShape
+    schema: Schema
+    marks: tuple[str, ...]
+    keys: tuple[str, ...]
+    variates: tuple[str, ...]
+    scaler: Scaler
+    calibration: Calibration
+    network: torch.nn.Module
+    facts: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` and `model.safetensors` into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        described = {
+            "format": FORMAT,
+            "model": {"name": self.name, **dataclasses.asdict(self.config)},
+            "shape": dataclasses.asdict(self.shape),
+            "schema": dataclasses.asdict(self.schema),
+            "marks": self.marks,
+            "keys": self.keys,
+            "variates": self.variates,
+            "levels": self.calibration.levels,
+            "facts": dict(self.facts),
+        }
+        arrays = {
+            "scaler.mean": self.scaler.mean,
+            "scaler.std": self.scaler.std,
+            "calibration.widths": self.calibration.widths,
+            "calibration.pooled": self.calibration.pooled,
+        }
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        tensors |= {
+            f"network.{key}": value.detach().cpu().contiguous()
+            for key, value in self.network.state_dict().items()
+        }
+        (folder / "model.json").write_text(
+            json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
+        save_file(tensors, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Fitted":
+        """Read what `save` wrote; raises ArtifactError when a file is missing, damaged or of a newer format."""
+        folder = Path(folder)
+        try:
+            described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            tensors = load_file(folder / "model.safetensors")
+        except FileNotFoundError as error:
+            raise ArtifactError(
+                f"{folder} is no model folder: {Path(error.filename).name} is missing.",
+                "Give the folder that a fit wrote, or models:/NAME@champion.",
+            ) from None
+        except (ValueError, SafetensorError) as error:
+            raise ArtifactError(f"{folder} is damaged: {error}.", "Fetch the model again.") from None
+        if described.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{folder} has format {described.get('format')}; this version reads {FORMAT}.",
+                "Install the version of forecast that wrote it.",
+            )
+        model = dict(described["model"])
+        spec = find(model.pop("name"))
+        shape = WindowShape(**described["shape"])
+        config = config_class(spec)(**model)
+        network = network_class(spec)(shape, config)
+        network.load_state_dict(
+            {
+                key.removeprefix("network."): value
+                for key, value in tensors.items()
+                if key.startswith("network.")
+            }
+        )
+        schema = described["schema"]
+        return cls(
+            name=spec.name,
+            config=config,
+            shape=shape,
+            schema=Schema(**{**schema, "values": tuple(schema["values"])}),
+            marks=tuple(described["marks"]),
+            keys=tuple(described["keys"]),
+            variates=tuple(described["variates"]),
+            scaler=Scaler(tensors["scaler.mean"].numpy(), tensors["scaler.std"].numpy()),
+            calibration=Calibration(
+                tuple(described["levels"]),
+                tensors["calibration.widths"].numpy(),
+                tensors["calibration.pooled"].numpy(),
+            ),
+            network=network.eval(),
+            facts=described["facts"],
+        )
+
+    def predict(
+        self,
+        data: Any,
+        *,
+        horizon: int | None = None,
+        levels: Sequence[int] = (),
+        wide: bool = False,
+    ) -> Any:
+        """Forecast the steps after the end of `data` (path, polars or pandas), in the units of the table.
+
+        Returns `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level, in the frame library that was given
+        (polars for a path); `wide` gives a time column and one column a variate instead. A horizon shorter than the
+        trained one is a slice; a longer one is refused with UsageError. A series shorter than the lookback is padded in
+        front as unseen; a series or variate that the model was not trained on is scaled by its own values and gets
+        intervals pooled over the trained variates. Raises DataError when the table does not fit the model.
+        """
+        steps = self.shape.horizon if horizon is None else horizon
+        if not 1 <= steps <= self.shape.horizon:
+            raise UsageError(
+                f"Horizon {steps} was asked for; this model forecasts 1 to {self.shape.horizon} steps.",
+                f"Ask for at most {self.shape.horizon}, or fit with --horizon {steps}.",
+            )
+        read = table.read(data)
+        frame = frame_series(read, self.schema)
+        return table.to_library(self._forecast(frame, steps, levels, wide), read.library)
+
+    def _forecast(self, frame: SeriesFrame, steps: int, levels: Sequence[int], wide: bool) -> pl.DataFrame:
+        variates = frame.names.cast(pl.String).to_list()
+        if not getattr(self.network, "any_variates", False) and tuple(variates) != self.variates:
+            raise DataError(
+                f"{self.name} was trained on {len(self.variates)} variates in a fixed order; the table differs: "
+                f"{', '.join(sorted(set(variates) ^ set(self.variates))) or 'the order'}.",
+                "Give the same columns as at the fit.",
+            )
+        recent = _recent(frame, self.shape.lookback, self.shape.horizon)
+        scaler, column = self.scaler_for(recent)
+        targets = len(variates) if self.shape.targets == self.shape.variates else self.shape.targets
+        length = self.shape.lookback + self.shape.horizon
+        series = np.arange(len(recent.keys))
+        data = WindowDataset(
+            window_buffer(scaler.apply_(recent), self.marks),
+            torch.from_numpy(series * length + self.shape.lookback - 1),
+            self.shape.lookback,
+            self.shape.horizon,
+            targets,
+        )
+        with torch.inference_mode():
+            scaled = torch.cat([self.network(window) for window, *_ in data.batches(_BATCH)])
+        values = scaler.invert(scaled.double().numpy(), series)[:, :steps]  # (S, H, V_out)
+        columns = {"yhat": values}
+        for level in levels:
+            half = (
+                self.calibration.half_width(level, column[:targets])[:steps] * scaler.std[:, None, :targets]
+            )
+            columns[f"yhat_lo_{level}"], columns[f"yhat_hi_{level}"] = values - half, values + half
+        after = np.arange(steps) + self.shape.lookback
+        times = calendar.times_at(recent.start[:, None], after, recent.frequency)  # (S, H)
+        return _long(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
+
+    def scaler_for(self, frame: SeriesFrame) -> tuple[Scaler, np.ndarray]:
+        """Give the scaler of `frame`'s series and variates, and the trained number of each variate (-1: unseen).
+
+        What the model was not trained on is scaled by its own seen values in `frame`.
+        """
+        series = _numbers(frame.keys, self.keys)
+        variates = _numbers(frame.names, self.variates)
+        own = Scaler.fit(frame, frame.offsets[1:])
+        trained = (series[:, None] >= 0) & (variates >= 0)
+        mean, std = self.scaler.mean[series][:, variates], self.scaler.std[series][:, variates]
+        return Scaler(np.where(trained, mean, own.mean), np.where(trained, std, own.std)), variates
+
+
+def _numbers(names: pl.Series, trained: Sequence[str]) -> np.ndarray:
+    """Find each of `names` among `trained`: its number, or -1."""
+    number = pl.DataFrame(
+        {"name": list(trained), "number": np.arange(len(trained))}, schema_overrides={"name": pl.String}
+    )
+    found = pl.DataFrame({"name": names.cast(pl.String)}).join(
+        number, on="name", how="left", maintain_order="left"
+    )
+    return found["number"].fill_null(-1).to_numpy()
+
+
+def _recent(frame: SeriesFrame, lookback: int, horizon: int) -> SeriesFrame:
+    """Give the last `lookback` rows of each series, NaN in front of a shorter one, and `horizon` NaN rows after them."""
+    length = np.diff(frame.offsets)
+    rows = frame.offsets[1:, None] - lookback + np.arange(lookback)  # (S, L)
+    values = np.full((len(length), lookback + horizon, frame.values.shape[1]), np.nan, dtype=np.float32)
+    known = rows >= frame.offsets[:-1, None]
+    values[:, :lookback][known] = frame.values[rows[known]]
+    return replace(
+        frame,
+        offsets=np.arange(len(length) + 1) * (lookback + horizon),
+        start=calendar.times_at(frame.start, length - lookback, frame.frequency),
+        values=values.reshape(-1, frame.values.shape[1]),
+    )
+
+
+def _long(
+    frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]
+) -> pl.DataFrame:
+    """One row a series, variate and step: `unique_id, ds` and the columns (S, H, V_out)."""
+    series, steps = times.shape
+    names = frame.names[:targets]
+    if targets == 1 and frame.schema.layout == "channels":
+        names_of = frame.keys
+    elif series == 1:
+        names_of = names
+    else:  # several value columns in several series: both belong into the id
+        names_of = frame.keys.gather(np.repeat(np.arange(series), targets)).cast(pl.String) + "/"
+        names_of = names_of + names.cast(pl.String).gather(np.tile(np.arange(targets), series))
+    stamps = np.repeat(times[:, None], targets, axis=1).reshape(-1)
+    return pl.DataFrame(
+        {
+            "unique_id": names_of.gather(np.repeat(np.arange(series * targets), steps)),
+            "ds": calendar.restore(stamps, frame.time_type),
+            **{name: values.transpose(0, 2, 1).reshape(-1) for name, values in columns.items()},
+        }
+    )
+
+
+def _wide(
+    frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]
+) -> pl.DataFrame:
+    """One row a step and one column a variate, named as in the table; intervals are `NAME_lo_80`, `NAME_hi_80`."""
+    if len(frame.keys) > 1:
+        raise UsageError(
+            "Series that do not share one time axis cannot be written wide.", "Leave out --wide."
+        )
+    names = frame.names[:targets].cast(pl.String).to_list()
+    time = frame.schema.time or "ds"
+    wide = {time: calendar.restore(times[0], frame.time_type)}
+    for column, values in columns.items():
+        suffix = column.removeprefix("yhat")
+        wide |= {f"{name}{suffix}": values[0, :, number] for number, name in enumerate(names)}
+    return pl.DataFrame(wide)

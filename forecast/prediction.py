@@ -1,0 +1,40 @@
+"""predict: a stored model and the recent past give the real future."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .bundle import open_folder
+from .errors import own
+
+
+def predict(
+    model: Any,
+    data: Any,
+    *,
+    horizon: int | None = None,
+    levels: Sequence[int] = (),
+    wide: bool = False,
+) -> Any:
+    """Forecast the steps after the end of `data` (path, polars or pandas) in its units.
+
+    `model` is anything MLflow resolves (`models:/demand@champion`, `runs:/…`), a local model folder, or a fitted `Run`.
+    Gives `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level in the frame library that was given, polars
+    for a path. Raises ArtifactError for a model that cannot be used, DataError for data that do not fit it.
+    """
+    fitted = model if hasattr(model, "predict") else open_folder(locate(model))
+    try:
+        return fitted.predict(data, horizon=horizon, levels=tuple(levels), wide=wide)
+    except Exception as error:
+        raise own(error) from error.__cause__
+
+
+def locate(model: str | os.PathLike[str]) -> Path:
+    """Give the folder of a stored model; MLflow is imported only for an address that it must resolve."""
+    text = os.fspath(model)
+    if not text.startswith(("models:", "runs:", "mlflow-artifacts:")) and "://" not in text:
+        return Path(text)
+    from .versions import fetch
+
+    return fetch(text)

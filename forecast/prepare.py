@@ -1,0 +1,222 @@
+"""From a table to scaled windows: what a fit, a registration and a backtest share.
+
+`read` checks and splits with numpy and polars alone; torch is imported once the data have been accepted.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .config import DataConfig, RunConfig
+from .data import calendar, catalogue, split, table
+from .data.frame import SeriesFrame, fingerprint, frame_series, understand
+from .data.scale import Scaler
+from .errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from .data.windows import WindowDataset, WindowShape
+    from .fitted import Fitted
+
+_USUAL = {
+    "h": 24,
+    "D": 14,
+    "W": 13,
+    "month": 12,
+    "quarter": 8,
+    "year": 6,
+}  # horizons of the forecasting competitions
+
+
+@dataclass(frozen=True)
+class Read:
+    """A checked frame in the units of the table, its split, and the configuration with every length filled in."""
+
+    config: RunConfig
+    frame: SeriesFrame
+    split: split.Split
+    marks: tuple[str, ...]  # calendar features of each step
+    seasons: tuple[int, ...]  # candidate periods, in steps
+    facts: Mapping[str, Any]  # the `data` part of a fit's document
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Scaled windows of the three parts, and what scoring needs."""
+
+    read: Read
+    scaler: Scaler
+    season: int
+    naive_error: np.ndarray  # (S, V_out): the divisor of MASE, on the scaled axis
+    shape: "WindowShape"
+    train: "WindowDataset"
+    validation: "WindowDataset"
+    test: "WindowDataset"
+
+
+def locate(config: RunConfig, source: Any) -> tuple[RunConfig, Any, catalogue.Card | None]:
+    """Find the data: `source` may be a table, a path, the name of a card, or None where the configuration names one."""
+    if source is None and config.data.dataset is None:
+        raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")
+    card = catalogue.card(config.data.dataset) if config.data.dataset else None
+    if source is None:
+        assert card is not None
+        return config, catalogue.read(card), card
+    if isinstance(source, (str, os.PathLike)):
+        text = os.fspath(source)
+        if text != "-" and not Path(text).exists() and text.lower() in catalogue.cards():
+            named = catalogue.card(text.lower())
+            if card is not None and card.name != named.name:
+                raise UsageError(
+                    f"{named.name} was asked for, but the configuration belongs to {card.name}.",
+                    f"Use --set data.dataset={named.name}, or another --config.",
+                )
+            config = replace(config, data=replace(config.data, dataset=named.name))
+            return config, catalogue.read(named), named
+        if card is not None:
+            return config, catalogue.read(card, Path(text)), card
+    return config, source, card
+
+
+def read(config: RunConfig, source: Any) -> Read:
+    """Read and check the data, and split them by time. Raises DataError or UsageError."""
+    config, found, card = locate(config, source)
+    read_table = table.read(found)
+    data = config.data
+    schema = understand(
+        read_table,
+        id_col=data.id_col,
+        time_col=data.time_col,
+        target=data.target,
+        variates=data.variates,
+        freq=data.freq or (card.freq if card else None),
+        dates=data.dates,
+    )
+    frame = frame_series(read_table, schema, strict=data.strict)
+    seasons = calendar.seasons(frame.frequency)
+    data = _lengths(data, frame, seasons)
+    assert data.horizon is not None and data.lookback is not None
+    if card is not None:
+        parts = split.published(frame, catalogue.borders(card, len(frame.values), data.lookback), card.name)
+    else:
+        parts = split.by_fraction(frame, data.split, data.horizon)
+    marks = data.marks
+    if marks == "auto":
+        marks = frame.frequency.alias if card is None or card.marks else "none"
+    spans = [_span(frame, part) for part in (parts.train, parts.validation, parts.test)]
+    facts = {
+        "kind": "series",
+        "layout": frame.schema.layout,
+        "rows": read_table.rows,
+        "series": len(frame.keys),
+        "variates": frame.values.shape[1],
+        "targets": frame.schema.targets,
+        "freq": frame.frequency.alias,
+        "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
+        "source": read_table.origin,
+        **read_table.ledger.to_dict(),
+        "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
+    }
+    return Read(
+        config=replace(config, data=data),
+        frame=frame,
+        split=parts,
+        marks=() if marks == "none" else calendar.mark_names(marks),
+        seasons=seasons,
+        facts=facts,
+        fingerprint=fingerprint(frame),
+    )
+
+
+def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
+    """Scale the frame, in its own memory, and index the windows of each part.
+
+    With a `champion` they are its windows: its scaler, marks and lookback, at the same origins. Raises DataError when a
+    part has no window, and UsageError when the champion does not fit these data.
+    """
+    import torch
+
+    from .scoring import best_season, seasonal_error
+    from .data.windows import WindowDataset, WindowShape, origins
+    from .fitted import window_buffer
+
+    frame, data = read.frame, read.config.data
+    assert data.horizon is not None and data.lookback is not None
+    targets = frame.schema.targets
+    offsets = torch.from_numpy(frame.offsets)
+    at = [
+        origins(offsets, torch.from_numpy(part), data.lookback, data.horizon)
+        for part in (read.split.train, read.split.validation, read.split.test)
+    ]
+    for name, part in zip(("training", "validation", "test"), at, strict=True):
+        if not len(part):
+            raise _too_short(read, name)
+    scaler = Scaler.fit(frame, read.split.train_end)
+    if champion is not None:
+        scaler, _ = champion.scaler_for(frame)
+    scaled = scaler.apply_(frame)
+    season = best_season(
+        scaled, read.split.train_end, read.seasons, longest=int(np.diff(frame.offsets).min()) // 3
+    )
+    naive_error = seasonal_error(scaled, read.split.train_end, season)[:, :targets]
+    marks = read.marks if champion is None else champion.marks
+    buffer = window_buffer(scaled, marks)
+    lookback = data.lookback
+    parts = [WindowDataset(buffer, part, lookback, data.horizon, targets) for part in at]
+    if champion is not None:
+        lookback = champion.shape.lookback
+        moved = [part.with_lookback(lookback) for part in parts[2:]]
+        if moved[0] is None:
+            raise UsageError(f"needs {lookback} rows before each forecast", "Register under another name.")
+        parts = [*parts[:2], moved[0]]
+    shape = WindowShape(lookback, data.horizon, frame.values.shape[1], targets, len(marks))
+    return Prepared(read, scaler, season, naive_error, shape, *parts)
+
+
+def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
+    """Fill in the horizon (a usual one for the step) and the lookback (two horizons or four seasons, where they fit)."""
+    horizon = data.horizon
+    if horizon is None:
+        unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")
+        usual = unit if frame.frequency.unit == "month" else frame.frequency.alias.partition("-")[0]
+        horizon = _USUAL.get(usual, min(seasons[0], 96) if seasons else 6)
+    lookback = data.lookback
+    if lookback is None:
+        longest = int(np.diff(frame.offsets).max())
+        room = int(longest * data.split[0]) - horizon - max(0, horizon - int(longest * data.split[2])) - 1
+        lookback = max(1, min(max(2 * horizon, 4 * seasons[0] if seasons else 0), room // 2))
+    return replace(data, horizon=horizon, lookback=lookback)
+
+
+def _span(frame: SeriesFrame, rows: np.ndarray) -> list[str]:
+    """Give the first and the last time of buffer rows [a, b) of each series, over all series."""
+    rows = rows[rows[:, 1] > rows[:, 0]]
+    if not len(rows):
+        return []
+    series = np.searchsorted(frame.offsets, rows[:, 0], side="right") - 1
+    edges = [
+        calendar.times_at(frame.start[series], step - frame.offsets[series], frame.frequency)
+        for step in (rows[:, 0], rows[:, 1] - 1)
+    ]
+    ends = np.array([edges[0].min(), edges[1].max()])
+    if frame.frequency.unit == "step":
+        return [str(end) for end in ends]
+    texts: list[str] = [str(np.datetime64(int(end), "us").astype("datetime64[s]")) for end in ends]
+    return texts
+
+
+def _too_short(read: Read, part: str) -> DataError:
+    data, length = read.config.data, np.diff(read.frame.offsets)
+    longest = int(length.argmax())
+    key = read.frame.keys[longest]
+    name = f"Series {key!r}" if key != "" else "The series"
+    needed = (data.lookback or 0) + (data.horizon or 0)
+    return DataError(
+        f"{name} has {length[longest]} rows; the {part} part has none with lookback {data.lookback} + horizon "
+        f"{data.horizon} = {needed} rows for a window.",
+        "Shorten --horizon or --lookback, or give more rows.",
+    )

@@ -1,0 +1,139 @@
+"""Scores over every window: scaled as in the papers, and in original units beside the baselines."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .calibrate import Calibration
+from .data.frame import SeriesFrame
+from .data.scale import Scaler
+from .data.windows import Window, WindowDataset
+
+METRICS = {  # what a model may be judged by: where it stands in Scores
+    "mse": "scaled",
+    "mae": "original",
+    "rmse": "original",
+    "mase": "original",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors of one forecaster over every window, horizon step and variate whose answer was seen.
+
+    `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, and mase. `by_step` (H,)
+    is scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
+    """
+
+    windows: int
+    scaled: Mapping[str, float]
+    original: Mapping[str, float]
+    by_step: np.ndarray
+    by_variate: np.ndarray
+    coverage: Mapping[int, float]
+
+    def metric(self, name: str) -> float:
+        """Give one of `METRICS`: mse on the scaled axis, the others in original units."""
+        return float(getattr(self, METRICS[name])[name])
+
+
+@torch.inference_mode()
+def score(
+    forecaster: Callable[[Window], Tensor],
+    data: WindowDataset,
+    scaler: Scaler,
+    naive_error: np.ndarray,
+    *,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    calibration: Calibration | None = None,
+    levels: tuple[int, ...] = (),
+    reference: Scaler | None = None,
+) -> Scores:
+    """Sum errors over all windows and divide once, so that the result does not depend on the batch size.
+
+    `naive_error` (S, V_out) is the in-sample error that MASE divides by, on the scaled axis (`seasonal_error`); a
+    variate whose naive error is 0 takes no part in MASE. With a `calibration`, the share of answers inside each interval
+    of `levels` is measured too. Scaled errors refer to `reference`, where the windows are scaled by another scaler.
+    """
+    targets = data.targets
+    std = torch.from_numpy(scaler.std[:, :targets])
+    unit = torch.from_numpy((reference or scaler).std[:, :targets])
+    divisor = torch.from_numpy(naive_error)
+    widths = {}
+    if calibration:
+        widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
+    names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable")
+    sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
+    inside = dict.fromkeys(widths, 0)
+    for window, target, series, _ in data.batches(batch_size):
+        forecast = forecaster(Window(*(part.to(device) for part in window))).float().cpu()
+        error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
+        units = error * std[series, None]
+        scaled = units / unit[series, None]
+        naive = divisor[series, None]
+        sums["seen"] += target.seen.sum(0)
+        sums["squared"] += scaled.square().sum(0)
+        sums["absolute"] += scaled.abs().sum(0)
+        sums["squared_units"] += units.square().sum(0)
+        sums["absolute_units"] += units.abs().sum(0)
+        sums["ratio"] += torch.where(naive > 0, error.abs() / naive, 0.0).sum(0)
+        sums["comparable"] += (target.seen & (naive > 0)).sum(0)
+        for level, width in widths.items():
+            inside[level] += int(((error.abs() <= torch.from_numpy(width)) & target.seen).sum())
+    total = {name: part.sum().item() for name, part in sums.items()}
+    return Scores(
+        windows=len(data),
+        scaled={
+            "mse": _share(total["squared"], total["seen"]),
+            "mae": _share(total["absolute"], total["seen"]),
+        },
+        original={
+            "mae": _share(total["absolute_units"], total["seen"]),
+            "rmse": _share(total["squared_units"], total["seen"]) ** 0.5,
+            "mase": _share(total["ratio"], total["comparable"]),
+        },
+        by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
+        by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
+        coverage={level: _share(count, total["seen"]) for level, count in inside.items()},
+    )
+
+
+def seasonal_error(frame: SeriesFrame, train_end: np.ndarray, season: int) -> np.ndarray:
+    """Give the mean absolute seasonal difference of the training rows per series and variate: (S, V), NaN left out.
+
+    This is the scale of MASE (Hyndman and Koehler, 2006). 0 where no pair of rows one season apart was seen.
+    """
+    series = len(frame.keys)
+    total, count = (np.zeros((series, frame.values.shape[1])) for _ in range(2))
+    step = max(1, 4_000_000 // frame.values.shape[1])
+    for first in range(season, len(frame.values), step):
+        rows = np.arange(first, min(first + step, len(frame.values)))
+        owner = np.searchsorted(frame.offsets, rows, side="right") - 1
+        inside = (rows - season >= frame.offsets[owner]) & (rows < train_end[owner])
+        if not inside.any():
+            continue
+        rows, owner = rows[inside], owner[inside]
+        difference = np.abs(frame.values[rows].astype(np.float64) - frame.values[rows - season])
+        starts = np.flatnonzero(np.diff(owner, prepend=-1))
+        seen = ~np.isnan(difference)
+        total[owner[starts]] += np.add.reduceat(np.where(seen, difference, 0), starts)
+        count[owner[starts]] += np.add.reduceat(seen, starts, dtype=np.float64)
+    return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+
+
+def best_season(frame: SeriesFrame, train_end: np.ndarray, candidates: tuple[int, ...], longest: int) -> int:
+    """Choose the period whose seasonal difference is smallest on the training rows, 1 (no season) among them."""
+    errors = {
+        season: float(np.mean(seasonal_error(frame, train_end, season)))
+        for season in (1, *candidates)
+        if season <= longest
+    }
+    return min((season for season, error in errors.items() if error > 0), key=errors.__getitem__, default=1)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")

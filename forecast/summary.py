@@ -1,0 +1,172 @@
+"""What a fit tells: the document of `--json`, flat values for tracking, and the pages of the report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import report as page
+from .scoring import Scores
+from .data import calendar
+from .fitted import Fitted
+from .prepare import Prepared
+
+_EXAMPLES = 6  # forecasts drawn in the report
+
+
+def document(
+    run_id: str,
+    prepared: Prepared,
+    scores: Mapping[str, Scores],
+    best_epoch: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Give the document that `forecast fit --json` prints, before registration."""
+    facts = dict(prepared.read.facts)
+    model = prepared.read.config.name
+    return {
+        "run": run_id,
+        "model": model,
+        "data": {key: value for key, value in facts.items() if key != "split"},
+        "split": facts["split"],
+        "windows": {
+            "train": len(prepared.train),
+            "validation": len(prepared.validation),
+            "test": len(prepared.test),
+        },
+        "lookback": prepared.shape.lookback,
+        "horizon": prepared.shape.horizon,
+        "season": prepared.season,
+        "best_epoch": best_epoch,
+        "scores": {
+            name: {"scaled": _finite(score.scaled), "original": _finite(score.original)}
+            for name, score in scores.items()
+        },
+        "coverage": {str(level): share for level, share in scores[model].coverage.items()},
+        "registered": None,
+        "seconds": dict(seconds),
+    }
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give nested settings, or scores by forecaster, under dotted names: `model.d_model`, `test.mse`, `naive.mse`."""
+    found: dict[str, Any] = {}
+    for number, (part, entry) in enumerate(values.items()):
+        if isinstance(entry, Scores):
+            place = "test" if number == 0 else part  # the model comes first
+            found |= {f"{place}.{name}": entry.metric(name) for name in ("mse", "mae", "rmse", "mase")}
+            found[f"{place}.mae_scaled"] = entry.scaled["mae"]
+            found |= {f"{place}.coverage_{level}": share for level, share in entry.coverage.items()}
+        else:
+            found |= {f"{part}.{key}": value for key, value in entry.items()}
+    return found
+
+
+def report(
+    prepared: Prepared,
+    scores: Mapping[str, Scores],
+    networks: Mapping[str, torch.nn.Module],
+    fitted: Fitted,
+    curve: Sequence[tuple[int, float, float]],
+    document: Mapping[str, Any],
+) -> str:
+    """Give the HTML report of a fit."""
+    config, facts = prepared.read.config, prepared.read.facts
+    metric = config.track.metric
+    baselines = {name: score for name, score in scores.items() if name != config.name}
+    best = min(baselines, key=lambda name: baselines[name].metric(metric))
+    names = fitted.variates[: prepared.shape.targets]
+    shown = {
+        "Data": f"{facts['source']} ({facts['rows']:,} rows, {facts['layout']})",
+        "Span": " to ".join(facts["span"]),
+        "Step": facts["freq"],
+        "Series, variates": f"{facts['series']:,}, {facts['variates']:,}",
+        "Lookback, horizon": f"{prepared.shape.lookback} → {prepared.shape.horizon} steps",
+        "Windows": ", ".join(f"{count:,} {part}" for part, count in document["windows"].items()),
+        "Season": f"{prepared.season} steps" if prepared.season > 1 else "none",
+        "Seed": str(config.train.seed),
+        "Seconds of training": str(document["seconds"]["train"]),
+        "Run": document["run"],
+        "Fingerprint": prepared.read.fingerprint[:16],
+    }
+    return page.render(
+        page.Report(
+            title=f"{config.name} on {facts['source']}",
+            model=config.name,
+            facts=shown,
+            scores={name: page.Score(s.windows, s.scaled, s.original) for name, s in scores.items()},
+            metric=metric,
+            by_step={name: score.by_step for name, score in scores.items()},
+            by_variate={
+                name: {who: float(score.by_variate[column]) for who, score in scores.items()}
+                for column, name in enumerate(names)
+            },
+            curve=curve,
+            best_epoch=document["best_epoch"],
+            coverage=scores[config.name].coverage,
+            repairs=facts["repairs"],
+            cautions=facts["warnings"],
+            examples=_examples(prepared, networks[config.name], networks[best], best, fitted),
+            config=config.to_yaml(),
+            command=f"forecast predict RUN_OR_MODEL {facts['source']} -o forecast.csv",
+        )
+    )
+
+
+def _examples(
+    prepared: Prepared, network: torch.nn.Module, baseline: torch.nn.Module, name: str, fitted: Fitted
+) -> list[page.Example]:
+    """Draw evenly spaced test windows, going through the variates; not chosen by how well they came out."""
+    count = min(_EXAMPLES, len(prepared.test))
+    index = torch.linspace(0, len(prepared.test) - 1, count).round().long()
+    wider = prepared.test.with_lookback(baseline.shape.lookback)
+    assert wider is not None
+    with torch.inference_mode():
+        batch = prepared.test[index]
+        forecasts = [
+            prepared.scaler.invert(forecaster(data[index].window).double().numpy(), batch.series.numpy())
+            for forecaster, data in ((network, prepared.test), (baseline, wider))
+        ]
+    targets, lookback = prepared.shape.targets, prepared.shape.lookback
+    frame = prepared.read.frame
+    examples = []
+    for row in range(count):
+        variate, series = row % targets, int(batch.series[row])
+        std, mean = prepared.scaler.std[series, variate], prepared.scaler.mean[series, variate]
+        steps = (
+            int(batch.origin[row]) - frame.offsets[series] + 1 + np.arange(-lookback, prepared.shape.horizon)
+        )
+        times = calendar.times_at(frame.start[series], steps, frame.frequency)
+        if frame.frequency.unit != "step":
+            times = times.astype("datetime64[us]")
+        past = batch.window.past[row, :, variate].double().numpy() * std + mean
+        truth = batch.target.values[row, :, variate].double().numpy() * std + mean
+        past[~batch.window.seen[row, :, variate].numpy()] = np.nan
+        truth[~batch.target.seen[row, :, variate].numpy()] = np.nan
+        half = {
+            level: fitted.calibration.half_width(level, np.array([variate]))[:, 0] * std
+            for level in prepared.read.config.track.levels
+        }
+        forecast = forecasts[0][row, :, variate]
+        label = fitted.variates[variate] if frame.schema.layout != "channels" else fitted.keys[series]
+        examples.append(
+            page.Example(
+                title=label or "value",
+                unit_note="in the units of the data",
+                past_times=times[:lookback],
+                past=past,
+                future_times=times[lookback:],
+                truth=truth,
+                forecast=forecast,
+                bands={level: (forecast - width, forecast + width) for level, width in half.items()},
+                baseline_name=name,
+                baseline=forecasts[1][row, :, variate],
+            )
+        )
+    return examples
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: a score of nothing is null."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,92 @@
+"""SeriesForecaster: how any series network is trained, as a LightningModule."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from ..data.windows import Example
+from ..errors import ForecastError
+
+_CHECK_EVERY = 50  # steps between looks at the loss: a look waits for an accelerator
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    # Factor on the learning rate during epoch e of n, counted from 0.
+    "constant": lambda epoch, epochs: 1.0,
+    # `type1` of the authors' training loops: epochs 1 and 2 at the full rate, then halved each epoch.
+    "halving": lambda epoch, epochs: 0.5 ** max(epoch - 1, 0),
+    "cosine": lambda epoch, epochs: 0.5 * (1 + math.cos(math.pi * epoch / epochs)),
+}
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """What one optimiser needs."""
+
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    epochs: int
+
+
+class SeriesForecaster(L.LightningModule):
+    """Trains `network` by masked mean squared error on the scaled axis, with Adam and a schedule per epoch."""
+
+    def __init__(self, network: nn.Module, optim: OptimConfig) -> None:
+        super().__init__()
+        self.network, self.optim = network, optim
+        self._train: Tensor | float = (
+            0.0  # sum of the epoch's losses, on the device: a look would wait for it
+        )
+        self._steps = 0
+        self._squares, self._seen = 0.0, 0
+
+    def training_step(self, batch: Example, index: int) -> Tensor:
+        error = self.network(batch.window) - batch.target.values
+        if batch.target.seen.all():
+            loss = error.square().mean()
+        else:
+            loss = (error.square() * batch.target.seen).sum() / batch.target.seen.sum().clamp(min=1)
+        if index % _CHECK_EVERY == 0:
+            self._require_finite(loss.item(), "training")
+        self._train = self._train + loss.detach()
+        self._steps += 1
+        return loss
+
+    def validation_step(self, batch: Example, index: int) -> None:
+        error = (self.network(batch.window).float() - batch.target.values) * batch.target.seen
+        self._squares += error.square().sum().item()
+        self._seen += int(batch.target.seen.sum())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mean training loss and validation MSE of the epoch; Lightning calls this before `on_train_epoch_end`."""
+        train, validation = float(self._train) / max(self._steps, 1), self._squares / max(self._seen, 1)
+        self._train, self._steps, self._squares, self._seen = 0.0, 0, 0.0, 0
+        self._require_finite(train, "training")
+        self._require_finite(validation, "validation")
+        self.log_dict({"train_loss": train, "val_mse": validation})
+
+    def _require_finite(self, loss: float, part: str) -> None:
+        if not math.isfinite(loss):
+            raise ForecastError(
+                f"The {part} loss became {loss} in epoch {self.current_epoch + 1}.",
+                "Lower train.learning_rate, e.g. --set train.learning_rate=1e-5, or look at the data: "
+                "forecast doctor DATA.",
+            )
+
+    def configure_optimizers(self) -> dict[str, object]:
+        config = self.optim
+        optimizer = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
+        adam = optimizer(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        schedule = SCHEDULES[config.schedule]
+        return {
+            "optimizer": adam,
+            "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(
+                adam, lambda epoch: schedule(epoch, config.epochs)
+            ),
+        }

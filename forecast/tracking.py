@@ -1,0 +1,300 @@
+"""Runs and their models in MLflow (registered versions are in `versions.py`; no other module imports it).
+
+Where: `MLFLOW_TRACKING_URI`, else `mlflow.db` and `mlruns/` in the working directory, MLflow's own defaults.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Read by MLflow when it is imported; what a user has set wins.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOG_UV_FILES": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import mlflow  # noqa: E402
+import mlflow.pyfunc  # noqa: E402
+from mlflow.entities import LoggedModelStatus, RunStatus  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ParamSchema, ParamSpec  # noqa: E402
+
+from . import bundle  # noqa: E402
+from .errors import ArtifactError, UsageError  # noqa: E402
+from .fitted import Fitted  # noqa: E402
+
+_MODEL = "forecaster"  # name of the model inside a run
+
+
+def open_store() -> mlflow.MlflowClient:
+    """Point MLflow at the store, creating a local one safely; raises ArtifactError when it cannot be used."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    try:
+        if uri.startswith("sqlite:///"):
+            database = Path(uri.removeprefix("sqlite:///")).absolute()
+            _ensure_database(database)
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ArtifactError(
+            f"The tracking store {uri} cannot be used: {first}",
+            "Set MLFLOW_TRACKING_URI to a store that works, or move the damaged file away and fit again.",
+        ) from None
+    return client
+
+
+def _ensure_database(database: Path) -> None:
+    """Create a missing SQLite store under a lock and another name, then rename it.
+
+    MLflow creates tables in place: two first users at once, or one kill, would leave a store that never opens again.
+    """
+    import fcntl  # not on Windows, where a tracking server is the way
+
+    if database.exists() and database.stat().st_size:
+        return
+    with open(lock_of(database), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when this process dies
+        if database.exists() and database.stat().st_size:
+            return
+        for stale in database.parent.glob(f".{database.name}.*.tmp*"):
+            stale.unlink(missing_ok=True)
+        beside = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(f"sqlite:///{beside}", (database.parent / "mlruns").as_uri()).engine.dispose()
+        with contextlib.closing(sqlite3.connect(beside)) as connection:
+            connection.execute("pragma journal_mode=wal")
+        os.rename(beside, database)
+
+
+def lock_of(database: Path) -> Path:
+    """Give the file that processes lock to create a local store or to change its registry."""
+    return database.with_name(f".{database.name}.lock")
+
+
+class TrackedRun:
+    """One MLflow run that is being written."""
+
+    def __init__(self, client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
+        self.client, self.id = client, run.info.run_id
+        location = run.info.artifact_uri.removeprefix("file://")
+        self._folder = Path(location) if location.startswith("/") else None
+        self._scratch = tempfile.TemporaryDirectory(prefix="forecast-")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that training resumes from: inside a local store, else a scratch file that is uploaded."""
+        folder = (self._folder or Path(self._scratch.name)) / "checkpoint"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "last.ckpt"
+
+    def fetch_checkpoint(self) -> None:
+        """Bring back the checkpoint of a run that is resumed, where the store is not local."""
+        if self._folder is None and any(f.path == "checkpoint" for f in self.client.list_artifacts(self.id)):
+            self.client.download_artifacts(self.id, "checkpoint", self._scratch.name)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        mlflow.log_params({key: str(value)[:6000] for key, value in values.items()})
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log finite values only: MLflow reads NaN back as 0, the best of all errors."""
+        mlflow.log_metrics({key: value for key, value in values.items() if math.isfinite(value)}, step=step)
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """Log the metrics of an epoch, and its checkpoint where the store is not local."""
+        self.metrics(values, number)
+        if self._folder is None and self.checkpoint.exists():
+            self.client.log_artifact(self.id, str(self.checkpoint), "checkpoint")
+
+    def text(self, name: str, content: str) -> None:
+        mlflow.log_text(content, name)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        mlflow.set_tags(dict(values))
+
+    def model(self, fitted: Fitted) -> str:
+        """Store the self-contained model of this run; give its model id."""
+        with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # MLflow advises type hints, which would bind the input to one library
+            built = bundle.build(fitted, Path(scratch))
+            params = ParamSchema(
+                [
+                    ParamSpec("horizon", "long", fitted.shape.horizon),
+                    ParamSpec("levels", "long", [], shape=(-1,)),
+                    ParamSpec("wide", "boolean", False),
+                ]
+            )
+            info = mlflow.pyfunc.log_model(
+                name=_MODEL,
+                python_model=str(built.entry),
+                code_paths=[str(built.code)],
+                artifacts={"fitted": str(built.fitted)},
+                model_config={"runtime": built.runtime},
+                # Parameters only: a typed input would refuse integer values, integer ids and time zones.
+                signature=ModelSignature(params=params),
+                pip_requirements=built.requirements,
+            )
+        return str(info.model_id)
+
+    def close(self) -> None:
+        """Remove what only a resume would need."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder / "checkpoint", ignore_errors=True)
+        self._scratch.cleanup()
+
+
+@contextlib.contextmanager
+def tracked(experiment: str, name: str, resume: str | None = None) -> Iterator[TrackedRun]:
+    """Open a run: the one that `mlflow run` started, the one to resume, else a new one (nested in an active one)."""
+    client = open_store()
+    _mark_dead_runs(client, experiment)
+    if resume is not None:
+        run = mlflow.start_run(run_id=resume)
+    else:
+        nested = mlflow.active_run() is not None
+        run = mlflow.start_run(experiment_id=_experiment(client, experiment), run_name=name, nested=nested)
+    tracked_run = TrackedRun(client, run)
+    tracked_run.tags(
+        {
+            "forecast.host": socket.gethostname(),
+            "forecast.pid": str(os.getpid()),
+            "forecast.pid_start": _started(),
+        }
+    )
+    status = "FAILED"
+    try:
+        with _terminated_as_exit():
+            yield tracked_run
+        status = "FINISHED"
+        tracked_run.close()
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run(status)
+
+
+@contextlib.contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that the run is closed as killed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _experiment(client: mlflow.MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None  # a server decides for itself
+        uri = mlflow.get_tracking_uri()
+        if uri.startswith("sqlite:///"):
+            location = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlruns").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was first
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise UsageError(
+            f"Experiment {name!r} was deleted.", f"Restore it or choose another: --experiment {name}-2."
+        )
+    return str(found.experiment_id)
+
+
+def _mark_dead_runs(client: mlflow.MlflowClient, experiment: str) -> None:
+    """Close as killed the runs of this host whose process is gone; they can still be resumed."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return
+    here = f"tags.`forecast.host` = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([found.experiment_id], here):
+        pid = int(run.data.tags["forecast.pid"])
+        if _started(pid) != run.data.tags.get("forecast.pid_start"):
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _started(pid: int | None = None) -> str:
+    """Give when a process started, as its kernel counts; "" for a dead one, or where that cannot be asked."""
+    try:
+        return Path(f"/proc/{pid or os.getpid()}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def stored_run(run_id: str) -> mlflow.entities.Run:
+    """Find a run; raises ArtifactError naming it when it is not in the store."""
+    client = open_store()
+    try:
+        return client.get_run(run_id)
+    except MlflowException:
+        raise ArtifactError(
+            f"There is no run {run_id!r} in {mlflow.get_tracking_uri()}.", "See `forecast ui` for the runs."
+        ) from None
+
+
+def best_run(metric: str) -> str:
+    """Give the finished run with the smallest `metric` on test; raises ArtifactError when there is none."""
+    client = open_store()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(
+        experiments,
+        "attributes.status = 'FINISHED' and tags.`forecast.kind` = 'fit'",
+        order_by=[f"metrics.`test.{metric}` ASC"],
+        max_results=1,
+    )
+    if not runs:
+        raise ArtifactError(
+            "There is no finished fit to register.", "Run `forecast fit DATA --model NAME` first."
+        )
+    return str(runs[0].info.run_id)
+
+
+def run_text(run_id: str, name: str) -> str:
+    """Read a text artefact of a run."""
+    try:
+        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{name}"))
+    except (MlflowException, OSError):
+        raise ArtifactError(
+            f"Run {run_id} has no {name}: it did not get that far.", "Resume it: forecast fit --resume RUN."
+        ) from None
+
+
+def model_of_run(run_id: str) -> str:
+    """Give the id of the finished model of a run; a half-written one does not count."""
+    client = open_store()
+    run = client.get_run(run_id)
+    models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    ready = [m.model_id for m in models if m.name == _MODEL and m.status == LoggedModelStatus.READY]
+    if not ready:
+        raise ArtifactError(
+            f"Run {run_id} holds no finished model.", f"Resume it: forecast fit --resume {run_id}."
+        )
+    return str(ready[0])

@@ -1,0 +1,144 @@
+"""Training a series network: one Trainer, one callback that keeps the best weights and can be resumed bit by bit."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
+from torch import Tensor, nn
+
+from .config import TrainConfig
+from .data.module import SeriesData
+from .data.windows import WindowDataset
+from .errors import ArtifactError, UsageError
+from .tasks.series import OptimConfig, SeriesForecaster
+
+Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, validation MSE
+
+
+class KeepBest(Checkpoint):
+    """Keeps the weights of the best validation epoch, stops early, and makes every epoch a point to resume from.
+
+    Only a lower loss is better: an equal or unordered (NaN) one is not. Everything random in an epoch depends on
+    (seed, epoch) alone, so a run resumed after a kill ends with the weights of an unbroken one.
+    """
+
+    def __init__(
+        self, config: TrainConfig, path: Path | None, on_epoch: Callable[[int, Mapping[str, float]], None]
+    ) -> None:
+        self.config, self.path, self.on_epoch = config, path, on_epoch
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch, self.best_loss, self.curve = 0, float("inf"), Curve()
+        self.deadline = time.monotonic() + config.time_limit if config.time_limit else float("inf")
+
+    @property
+    def finished(self) -> bool:
+        epochs = len(self.curve)
+        return epochs >= self.config.epochs or epochs - self.best_epoch >= self.config.patience
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        torch.manual_seed(self.config.seed * 1_000_003 + trainer.current_epoch)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if time.monotonic() > self.deadline:
+            trainer.should_stop = True  # the epoch ends here; its weights are still validated
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, SeriesForecaster)
+        train, loss = (trainer.callback_metrics[name].item() for name in ("train_loss", "val_mse"))
+        epoch = trainer.current_epoch + 1
+        self.curve.append((epoch, train, loss))
+        if loss < self.best_loss:
+            self.best_epoch, self.best_loss = epoch, loss
+            self.best = {k: v.detach().clone() for k, v in module.network.state_dict().items()}
+        if self.finished:
+            trainer.should_stop = True
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.on_epoch(epoch, {"train_loss": train, "val_mse": loss, "learning_rate": rate})
+        if self.path is not None and not trainer.should_stop:
+            beside = self.path.with_suffix(".tmp")
+            trainer.save_checkpoint(beside)
+            os.replace(beside, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "curve": [list(point) for point in self.curve],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch, self.best_loss = state["best"], state["best_epoch"], state["best_loss"]
+        self.curve = [(epoch, train, loss) for epoch, train, loss in state["curve"]]
+
+
+def train(
+    network: nn.Module,
+    training: WindowDataset,
+    validation: WindowDataset,
+    config: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None,
+    quiet: bool = True,
+) -> tuple[Curve, int]:
+    """Train `network` in place and leave its best weights in it; give the curve and the epoch that was best.
+
+    `checkpoint` is a file to resume from where it exists, rewritten after each epoch. Raises ForecastError naming the
+    epoch when the loss is no longer finite.
+    """
+    accelerator, devices = _device(config.device)
+    keep = KeepBest(config, checkpoint, on_epoch)
+    optim = OptimConfig(config.learning_rate, config.weight_decay, config.schedule, config.epochs)
+    bar = [TQDMProgressBar(refresh_rate=10)] if not quiet and sys.stderr.isatty() else []
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        max_epochs=config.epochs,
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        callbacks=[*bar, keep],
+        logger=False,
+        enable_progress_bar=bool(bar),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    # Lightning advertises and advises on every fit, and warns of its own use of torch.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            trainer.fit(
+                SeriesForecaster(network, optim),
+                datamodule=SeriesData(training, validation, config.batch_size, config.seed),
+                ckpt_path=resume,
+                weights_only=True,
+            )
+    except (EOFError, RuntimeError) as error:
+        if resume is None or trainer.global_step:
+            raise
+        raise ArtifactError(f"{resume} is damaged: {error}", "Start the fit anew without --resume.") from None
+    network.load_state_dict(keep.best)
+    return keep.curve, keep.best_epoch
+
+
+def _device(name: str) -> tuple[str, Any]:
+    """Turn "auto", "cpu", "cuda" or "cuda:1" into Lightning's accelerator and devices."""
+    kind, _, number = name.partition(":")
+    accelerator = {"cuda": "gpu", "gpu": "gpu", "auto": "auto", "cpu": "cpu", "mps": "mps"}.get(kind)
+    if accelerator is None or (number and not number.isdigit()):
+        raise UsageError(f"Device {name!r} is not known.", "Use auto, cpu, cuda or cuda:0.")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UsageError(
+            f"Device {name!r} was asked for, but torch finds no CUDA device.", "Use --device cpu."
+        )
+    return accelerator, [int(number)] if number else 1
