@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE  # two spinning threads starve each other when
 	touch $@
 
 demo: .venv/ready
-	$(BIN)/forecast fit etth1 --config configs/itransformer/etth1.yaml --register ETTh1
+	$(BIN)/forecast fit etth1 --config configs/demo.yaml --register ETTh1
 	$(BIN)/forecast predict models:/ETTh1@champion datasets/ETTh1.csv --levels 80,95 -o forecast.csv
 	head -n 3 forecast.csv
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from .data import calendar
 from .errors import ArtifactError
 from .fitted import Fitted
 from .registry import find
@@ -32,6 +34,7 @@ ENTRY = '''"""How MLflow opens this model: load the inference code stored beside
 import importlib
 
 import mlflow.pyfunc
+import pandas
 from mlflow.models import set_model
 
 
@@ -40,8 +43,8 @@ class Forecaster(mlflow.pyfunc.PythonModel):
         runtime = importlib.import_module(context.model_config["runtime"] + ".fitted")
         self.fitted = runtime.Fitted.load(context.artifacts["fitted"])
 
-    def predict(self, context, model_input, params=None):
-        return self.fitted.predict(model_input, **(params or {}))
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
+        return self.fitted.predict(model_input, **(params or {}))  # polars does as well
 
 
 set_model(Forecaster())
@@ -95,11 +98,12 @@ def checksums(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in parts}
 
 
-def self_test(model: Path, fitted: Fitted, sample: pl.DataFrame) -> None:
-    """Load the stored model in a process where `forecast` cannot be imported, and compare its forecast of `sample`.
+def self_test(model: Path, fitted: Fitted) -> None:
+    """Load the stored model in a process where `forecast` cannot be imported, and let it forecast made-up data.
 
     Raises ArtifactError when it fails or when any number differs from the one that `fitted` gives here.
     """
+    sample = _sample(fitted)
     here = fitted.predict(sample, levels=(80,))
     with tempfile.TemporaryDirectory() as scratch:
         given, returned = Path(scratch) / "given.parquet", Path(scratch) / "returned.parquet"
@@ -162,6 +166,30 @@ model, given, returned = sys.argv[1:]
 forecaster = mlflow.pyfunc.load_model(model)
 polars.DataFrame(forecaster.predict(polars.read_parquet(given), params={"levels": [80]})).write_parquet(returned)
 """
+
+
+def _sample(fitted: Fitted) -> pl.DataFrame:
+    """Make up one lookback of noise around the training means, on the time axis of the training data."""
+    schema, rows = fitted.schema, fitted.shape.lookback
+    series = len(fitted.variates) if schema.layout == "panel" else 1
+    noise = np.random.default_rng(0).standard_normal((rows, len(fitted.variates)))
+    values = fitted.scaler.mean[0] + fitted.scaler.std[0] * noise  # (L, V)
+    columns: dict[str, Any] = {}
+    if schema.id is not None:
+        columns[schema.id] = np.repeat(
+            (fitted.variates if schema.layout == "panel" else fitted.keys)[:series], rows
+        )
+    if schema.time is not None:
+        frequency, first = calendar.parse(schema.freq), fitted.facts["span"][0]
+        integer = frequency.unit == "step"
+        start = np.array([int(first) if integer else np.datetime64(first, "us").astype(np.int64)])
+        times = np.tile(calendar.times_at(start, np.arange(rows), frequency), series)
+        columns[schema.time] = times if integer else times.astype("datetime64[us]")
+    if schema.layout == "panel":
+        columns[schema.values[0]] = values.T.reshape(-1)
+    else:
+        columns |= {name: values[:, number] for number, name in enumerate(schema.values)}
+    return pl.DataFrame(columns)
 
 
 def _closure(modules: list[str]) -> list[str]:

@@ -49,8 +49,7 @@ class Calibration:
 def calibrate(forecaster: Callable[[Window], Tensor], data: WindowDataset, batch_size: int) -> Calibration:
     """Measure absolute residuals of `forecaster` on the validation windows and keep their quantiles."""
     per_window = data.horizon * data.targets * 4
-    keep = min(len(data), max(100, _BYTES // per_window))
-    chosen = data.at(torch.linspace(0, len(data) - 1, keep).round().long().unique())
+    chosen = data.thinned(max(100, _BYTES // per_window))
     residuals = torch.cat(
         [
             (forecaster(window) - target.values).abs().masked_fill(~target.seen, torch.nan)

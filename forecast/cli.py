@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -27,34 +27,34 @@ config_app = typer.Typer(help="Show the resolved configuration, or the schema of
 app.add_typer(config_app, name="config")
 
 Data = Annotated[
-    Optional[str],
+    str | None,
     typer.Argument(help="CSV, Parquet (file, folder, glob), - for standard input, or a catalogued name."),
 ]
-Model = Annotated[Optional[str], typer.Option("--model", help="Model: see `forecast models`.")]
+Model = Annotated[str | None, typer.Option("--model", help="Model: see `forecast models`.")]
 ConfigFile = Annotated[
-    Optional[str], typer.Option("--config", help="YAML file, e.g. configs/itransformer/etth1.yaml.")
+    str | None, typer.Option("--config", help="YAML file, e.g. configs/itransformer/etth1.yaml.")
 ]
-Settings = Annotated[Optional[list[str]], typer.Option("--set", help="section.key=value; may be repeated.")]
-Horizon = Annotated[Optional[int], typer.Option(help="Steps to forecast.")]
-Lookback = Annotated[Optional[int], typer.Option(help="Steps that the model sees.")]
-Target = Annotated[Optional[str], typer.Option(help="Columns to forecast, comma separated; default all.")]
-IdCol = Annotated[Optional[str], typer.Option(help="Column that tells series apart.")]
-TimeCol = Annotated[Optional[str], typer.Option(help="Column of the time.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+Horizon = Annotated[int | None, typer.Option(help="Steps to forecast.")]
+Lookback = Annotated[int | None, typer.Option(help="Steps that the model sees.")]
+Target = Annotated[str | None, typer.Option(help="Columns to forecast, comma separated; default all.")]
+IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
+TimeCol = Annotated[str | None, typer.Option(help="Column of the time.")]
 Freq = Annotated[
-    Optional[str], typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")
+    str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")
 ]
-Dates = Annotated[Optional[str], typer.Option(help="day-first or month-first, where the dates do not tell.")]
-Strict = Annotated[Optional[bool], typer.Option("--strict", help="Refuse data that need a repair.")]
-Levels = Annotated[Optional[str], typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
+Dates = Annotated[str | None, typer.Option(help="day-first or month-first, where the dates do not tell.")]
+Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse data that need a repair.")]
+Levels = Annotated[str | None, typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
 TimeLimit = Annotated[
-    Optional[str], typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")
+    str | None, typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")
 ]
-Seed = Annotated[Optional[int], typer.Option(help="Seed of weights, batches and dropout.")]
-Precision = Annotated[Optional[str], typer.Option(help="fp32 or bf16.")]
-Device = Annotated[Optional[str], typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Experiment = Annotated[Optional[str], typer.Option(help="MLflow experiment.")]
-Resume = Annotated[Optional[str], typer.Option(help="Continue this run after a kill.")]
-Register = Annotated[Optional[str], typer.Option(help="Gate the model and register it under this name.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, batches and dropout.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Experiment = Annotated[str | None, typer.Option(help="MLflow experiment.")]
+Resume = Annotated[str | None, typer.Option(help="Continue this run after a kill.")]
+Register = Annotated[str | None, typer.Option(help="Gate the model and register it under this name.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Register even if the gate refuses; recorded on the version.")
 ]
@@ -131,13 +131,13 @@ def fit(
     )
     if as_json:
         _print_json(run.document)
-    elif not quiet:
-        _show_fit(run.document)
+    elif not quiet and run.registered:
+        _echo(_sentence(run.document["registered"]))
 
 
 @app.command()
 def register(
-    run: Annotated[Optional[str], typer.Argument(help="Run id; default the best finished fit.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Run id; default the best finished fit.")] = None,
     name: Annotated[str, typer.Option("--name", help="Name in the registry.")] = ...,  # type: ignore[assignment]
     force: Force = False,
     as_json: Json = False,
@@ -171,10 +171,9 @@ def predict(
 ) -> None:
     """Forecast the real future of the data, as a batch job: read, forecast, write atomically."""
     from .data import table
-
-    table.check_output(output)
     from .prediction import predict as run_predict
 
+    table.require_writable(output)
     forecast = run_predict(model, _existing(data), horizon=horizon, levels=_levels(levels), wide=wide)
     table.write(forecast, output)
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
@@ -311,6 +310,9 @@ class _Progress:
     def stage(self, text: str) -> None:
         _log(f"{text} …")
 
+    def scored(self, document: Mapping[str, Any]) -> None:
+        _show_fit(document)
+
 
 def _show_fit(document: Mapping[str, Any]) -> None:
     """Print one table: the model beside the baselines, best value of each column marked."""
@@ -346,8 +348,6 @@ def _show_fit(document: Mapping[str, Any]) -> None:
             + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
         )
     _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s")
-    if document["registered"]:
-        _echo(_sentence(document["registered"]))
 
 
 def _sentence(version: Mapping[str, Any]) -> str:

@@ -38,14 +38,16 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a network is trained."""
+    """How a network is trained. The defaults are ours; the papers' settings are in `configs/`."""
 
-    epochs: int = 10
+    epochs: int = 30
     batch_size: int = 32
-    learning_rate: float = 1e-4
+    min_batches: int = 100  # of an epoch: a small training part is gone through more than once
+    learning_rate: float = 3e-4
     weight_decay: float = 0.0
-    schedule: Literal["halving", "cosine", "constant"] = "halving"
-    patience: int = 3  # epochs without a better validation loss before training stops
+    schedule: Literal["halving", "cosine", "constant"] = "cosine"
+    averaging: float = 0.999  # decay of the running average of the weights that is kept; 0: the last weights
+    patience: int = 5  # epochs without a better validation loss before training stops
     seed: int = 2023
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"  # "cpu", "cuda", "cuda:1"; "auto": an accelerator where there is one
@@ -252,6 +254,7 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
         "data.horizon": data.horizon,
         "train.epochs": train.epochs,
         "train.batch_size": train.batch_size,
+        "train.min_batches": train.min_batches,
         "train.learning_rate": train.learning_rate,
         "train.patience": train.patience,
         "train.time_limit": train.time_limit,
@@ -259,6 +262,10 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
     for key, value in positive.items():
         if value is not None and value <= 0:
             raise UsageError(f"{key} is {value}; it must be above 0.", f"Set {key} to a positive value.")
+    if not 0 <= train.averaging < 1:
+        raise UsageError(
+            f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999."
+        )
     if min(data.split) <= 0 or abs(sum(data.split) - 1) > 1e-6:
         raise UsageError(
             f"data.split is {list(data.split)}; its three shares must be positive and sum to 1.",

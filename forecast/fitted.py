@@ -21,6 +21,7 @@ from .calibrate import Calibration
 from .data import calendar, table
 from .data.frame import Schema, SeriesFrame, frame_series
 from .data.scale import Scaler
+from .data.times import restore
 from .data.windows import WindowBuffer, WindowDataset, WindowShape
 from .errors import ArtifactError, DataError, UsageError
 from .registry import config_class, find, network_class
@@ -272,7 +273,7 @@ def _long(
     return pl.DataFrame(
         {
             "unique_id": names_of.gather(np.repeat(np.arange(series * targets), steps)),
-            "ds": calendar.restore(stamps, frame.time_type),
+            "ds": restore(stamps, frame.time_type),
             **{name: values.transpose(0, 2, 1).reshape(-1) for name, values in columns.items()},
         }
     )
@@ -288,7 +289,7 @@ def _wide(
         )
     names = frame.names[:targets].cast(pl.String).to_list()
     time = frame.schema.time or "ds"
-    wide = {time: calendar.restore(times[0], frame.time_type)}
+    wide = {time: restore(times[0], frame.time_type)}
     for column, values in columns.items():
         suffix = column.removeprefix("yhat")
         wide |= {f"{name}{suffix}": values[0, :, number] for number, name in enumerate(names)}

@@ -17,8 +17,8 @@ from .registry import BASELINES, config_class, find, network_class
 if TYPE_CHECKING:
     import torch
 
-    from .scoring import Scores
     from .fitted import Fitted
+    from .scoring import Scores
     from .tracking import TrackedRun
     from .versions import Version
 
@@ -28,6 +28,7 @@ class Progress(Protocol):
 
     def understood(self, facts: Mapping[str, Any]) -> None: ...
     def stage(self, text: str) -> None: ...
+    def scored(self, document: Mapping[str, Any]) -> None: ...
 
 
 class Silent:
@@ -38,6 +39,9 @@ class Silent:
 
     def stage(self, text: str) -> None:
         """Called as each stage begins."""
+
+    def scored(self, document: Mapping[str, Any]) -> None:
+        """Called with the document of the finished run, before its model is registered."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,9 @@ def fit(
         fitted = _fitted(network, prepared)
         scores = {}
         for name, forecaster in {spec.name: network, **networks}.items():
-            lookback = forecaster.shape.lookback
-            test = prepared.test.with_lookback(lookback)
-            assert test is not None
             scores[name] = scoring.score(
                 forecaster,
-                test,
+                prepared.test.with_lookback(forecaster.shape.lookback),
                 prepared.scaler,
                 prepared.naive_error,
                 calibration=fitted.calibration if forecaster is network else None,
@@ -146,6 +147,7 @@ def fit(
         run.text("report.html", html)
         run.text("fit.json", json.dumps(document, indent=1, ensure_ascii=False))
 
+    progress.scored(document)
     version = None
     if register is not None:
         from .registration import admit
@@ -192,16 +194,14 @@ def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
     if name == prepared.read.config.name:
         settings = prepared.read.config.model
     if name == "seasonal-naive":
-        season = prepared.season
-        if prepared.test.with_lookback(season) is None or prepared.validation.with_lookback(season) is None:
-            season = 1  # the season does not fit before the first forecast
+        season, parts = prepared.season, (prepared.validation, prepared.test)
+        if any(len(part.with_lookback(season)) < len(part) for part in parts):
+            season = 1  # it does not fit before the first forecast of every series
         if settings == config_class(spec)():
             settings = dataclasses.replace(settings, season=season)
         shape = dataclasses.replace(shape, lookback=max(shape.lookback, settings.season))
     network = network_class(spec)(shape, settings)
-    pairs = max(1, len(prepared.train) * shape.targets // 1_000_000)
-    thinned = prepared.train if pairs == 1 else prepared.train.at(slice(None, None, pairs))
-    network.solve(thinned.batches(64))
+    network.solve(prepared.train.thinned(max(1, 1_000_000 // shape.targets)).batches(64))
     return network
 
 
@@ -210,9 +210,7 @@ def _fitted(network: Any, prepared: Prepared) -> "Fitted":
     from .fitted import Fitted
 
     config, frame = prepared.read.config, prepared.read.frame
-    validation = prepared.validation.with_lookback(network.shape.lookback)
-    assert validation is not None
-    calibration = calibrate(network, validation, 64)
+    calibration = calibrate(network, prepared.validation.with_lookback(network.shape.lookback), 64)
     return Fitted(
         name=config.name,
         config=config.model,
@@ -224,7 +222,11 @@ def _fitted(network: Any, prepared: Prepared) -> "Fitted":
         scaler=prepared.scaler,
         calibration=calibration,
         network=network,
-        facts={"fingerprint": prepared.read.fingerprint, "trained on": prepared.read.facts["split"]["train"]},
+        facts={
+            "fingerprint": prepared.read.fingerprint,
+            "span": prepared.read.facts["span"],
+            "trained_on": prepared.read.facts["split"]["train"],
+        },
     )
 
 

@@ -140,9 +140,9 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     """
     import torch
 
-    from .scoring import best_season, seasonal_error
     from .data.windows import WindowDataset, WindowShape, origins
     from .fitted import window_buffer
+    from .scoring import best_season, seasonal_error
 
     frame, data = read.frame, read.config.data
     assert data.horizon is not None and data.lookback is not None
@@ -158,22 +158,20 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     scaler = Scaler.fit(frame, read.split.train_end)
     if champion is not None:
         scaler, _ = champion.scaler_for(frame)
-    scaled = scaler.apply_(frame)
-    season = best_season(
-        scaled, read.split.train_end, read.seasons, longest=int(np.diff(frame.offsets).min()) // 3
-    )
-    naive_error = seasonal_error(scaled, read.split.train_end, season)[:, :targets]
     marks = read.marks if champion is None else champion.marks
-    buffer = window_buffer(scaled, marks)
-    lookback = data.lookback
-    parts = [WindowDataset(buffer, part, lookback, data.horizon, targets) for part in at]
+    buffer = window_buffer(scaler.apply_(frame), marks)
+    parts = [WindowDataset(buffer, part, data.lookback, data.horizon, targets) for part in at]
+    season = best_season(parts[0], read.seasons)
+    shape = WindowShape(data.lookback, data.horizon, frame.values.shape[1], targets, len(marks))
     if champion is not None:
-        lookback = champion.shape.lookback
-        moved = [part.with_lookback(lookback) for part in parts[2:]]
-        if moved[0] is None:
-            raise UsageError(f"needs {lookback} rows before each forecast", "Register under another name.")
-        parts = [*parts[:2], moved[0]]
-    shape = WindowShape(lookback, data.horizon, frame.values.shape[1], targets, len(marks))
+        shape = replace(shape, lookback=champion.shape.lookback)
+        test = parts[2].with_lookback(shape.lookback)
+        if len(test) < len(parts[2]):
+            raise UsageError(
+                f"needs {shape.lookback} rows before each forecast", "Register under another name."
+            )
+        parts[2] = test
+    naive_error = seasonal_error(buffer, read.split.train_end, season)[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from . import tracking, versions
-from .scoring import METRICS, Scores, score
 from .bundle import checksums, open_folder, self_test
 from .config import from_dict
 from .data.scale import Scaler
@@ -15,6 +14,7 @@ from .errors import DataError, GateError, UsageError
 from .fitted import Fitted
 from .gate import Decision, decide
 from .prepare import Read, prepare, read
+from .scoring import METRICS, Scores, score
 from .versions import Version
 
 
@@ -89,7 +89,7 @@ def _admit(
         if decision.verdict == "refused":
             raise GateError(
                 f"Not registered as {name}: run {run_id} {decision.reason}.",
-                f"Train longer or try another model; --force registers it all the same.",
+                "Train longer or try another model; --force registers it all the same.",
             )
         return _store(run_id, model_id, fitted, errors, name, metric, decision, rescored)
 

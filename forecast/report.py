@@ -197,7 +197,7 @@ def _change(mine: float, theirs: float) -> float:
 
 
 def _time(value: np.generic) -> str:
-    """A time without the parts that are zero: `2018-01-17 05:00`, `2018-01-17`; a step of an integer axis as it is."""
+    """A time without its last parts where these are zero, or the step of an integer axis."""
     if not isinstance(value, np.datetime64):
         return _cell(value)
     text = str(value.astype("datetime64[s]")).replace("T", " ")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .calibrate import Calibration
-from .data.frame import SeriesFrame
 from .data.scale import Scaler
-from .data.windows import Window, WindowDataset
+from .data.windows import Window, WindowBuffer, WindowDataset, WindowShape
+from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
 METRICS = {  # what a model may be judged by: where it stands in Scores
     "mse": "scaled",
@@ -102,37 +102,54 @@ def score(
     )
 
 
-def seasonal_error(frame: SeriesFrame, train_end: np.ndarray, season: int) -> np.ndarray:
-    """Give the mean absolute seasonal difference of the training rows per series and variate: (S, V), NaN left out.
+def seasonal_error(buffer: WindowBuffer, train_end: np.ndarray, season: int) -> np.ndarray:
+    """Give the mean absolute seasonal difference of the training rows per series and variate: (S, V).
 
-    This is the scale of MASE (Hyndman and Koehler, 2006). 0 where no pair of rows one season apart was seen.
+    This is the scale of MASE (Hyndman and Koehler, 2006); pairs with a missing value do not count, and it is 0 where no
+    pair of rows one season apart was seen.
     """
-    series = len(frame.keys)
-    total, count = (np.zeros((series, frame.values.shape[1])) for _ in range(2))
-    step = max(1, 4_000_000 // frame.values.shape[1])
-    for first in range(season, len(frame.values), step):
-        rows = np.arange(first, min(first + step, len(frame.values)))
-        owner = np.searchsorted(frame.offsets, rows, side="right") - 1
-        inside = (rows - season >= frame.offsets[owner]) & (rows < train_end[owner])
+    values, offsets = buffer.values.numpy(), buffer.offsets.numpy()
+    total, count = (np.zeros((len(offsets) - 1, values.shape[1])) for _ in range(2))
+    step = max(1, 4_000_000 // values.shape[1])
+    for first in range(season, len(values), step):
+        rows = np.arange(first, min(first + step, len(values)))
+        owner = np.searchsorted(offsets, rows, side="right") - 1
+        inside = (rows - season >= offsets[owner]) & (rows < train_end[owner])
         if not inside.any():
             continue
         rows, owner = rows[inside], owner[inside]
-        difference = np.abs(frame.values[rows].astype(np.float64) - frame.values[rows - season])
+        difference = np.abs(values[rows].astype(np.float64) - values[rows - season])
+        seen = np.ones_like(difference, dtype=bool)
+        if buffer.seen is not None:
+            seen = buffer.seen.numpy()[rows] & buffer.seen.numpy()[rows - season]
         starts = np.flatnonzero(np.diff(owner, prepend=-1))
-        seen = ~np.isnan(difference)
         total[owner[starts]] += np.add.reduceat(np.where(seen, difference, 0), starts)
         count[owner[starts]] += np.add.reduceat(seen, starts, dtype=np.float64)
     return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
 
 
-def best_season(frame: SeriesFrame, train_end: np.ndarray, candidates: tuple[int, ...], longest: int) -> int:
-    """Choose the period whose seasonal difference is smallest on the training rows, 1 (no season) among them."""
-    errors = {
-        season: float(np.mean(seasonal_error(frame, train_end, season)))
-        for season in (1, *candidates)
-        if season <= longest
-    }
-    return min((season for season, error in errors.items() if error > 0), key=errors.__getitem__, default=1)
+def best_season(train: WindowDataset, candidates: tuple[int, ...]) -> int:
+    """Choose the period with which seasonal naive does best on training windows; 1 where the last value does better.
+
+    Compared on at most 500 evenly spaced windows that reach back one of the longest of `candidates`; a candidate longer
+    than most of the training windows reach back is not considered.
+    """
+    shape = WindowShape(train.lookback, train.horizon, train.buffer.values.shape[1], train.targets, 0)
+    errors: dict[int, float] = {}
+    for longest in sorted(candidates, reverse=True):
+        windows = train.with_lookback(max(longest, train.lookback))
+        if 2 * len(windows) < len(train):
+            continue
+        windows = windows.thinned(500)
+        for season in {1, *(season for season in candidates if season <= longest)}:
+            naive = SeasonalNaive(shape, SeasonalNaiveConfig(season=season))
+            total = count = 0.0
+            for window, target, *_ in windows.batches(64):
+                total += ((naive(window) - target.values) * target.seen).abs().sum().item()
+                count += target.seen.sum().item()
+            errors[season] = total / max(count, 1)
+        break
+    return min(errors, key=errors.__getitem__, default=1)
 
 
 def _share(part: float, whole: float) -> float:

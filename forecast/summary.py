@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from . import report as page
-from .scoring import Scores
 from .data import calendar
 from .fitted import Fitted
 from .prepare import Prepared
+from .scoring import Scores
 
 _EXAMPLES = 6  # forecasts drawn in the report
 
@@ -109,7 +109,7 @@ def report(
             cautions=facts["warnings"],
             examples=_examples(prepared, networks[config.name], networks[best], best, fitted),
             config=config.to_yaml(),
-            command=f"forecast predict RUN_OR_MODEL {facts['source']} -o forecast.csv",
+            command=f"forecast fit {facts['source']} --config config.yaml",
         )
     )
 
@@ -121,7 +121,6 @@ def _examples(
     count = min(_EXAMPLES, len(prepared.test))
     index = torch.linspace(0, len(prepared.test) - 1, count).round().long()
     wider = prepared.test.with_lookback(baseline.shape.lookback)
-    assert wider is not None
     with torch.inference_mode():
         batch = prepared.test[index]
         forecasts = [
@@ -153,7 +152,7 @@ def _examples(
         examples.append(
             page.Example(
                 title=label or "value",
-                unit_note="in the units of the data",
+                unit_note="",
                 past_times=times[:lookback],
                 past=past,
                 future_times=times[lookback:],

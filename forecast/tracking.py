@@ -135,9 +135,8 @@ class TrackedRun:
     def model(self, fitted: Fitted) -> str:
         """Store the self-contained model of this run; give its model id."""
         with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # MLflow advises type hints, which would bind the input to one library
+            # MLflow wants an input example, which would be stored: training data do not belong into a model.
+            warnings.filterwarnings("ignore", message=".*input example")
             built = bundle.build(fitted, Path(scratch))
             params = ParamSchema(
                 [

@@ -26,7 +26,8 @@ Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, vali
 class KeepBest(Checkpoint):
     """Keeps the weights of the best validation epoch, stops early, and makes every epoch a point to resume from.
 
-    Only a lower loss is better: an equal or unordered (NaN) one is not. Everything random in an epoch depends on
+    With `averaging`, what is validated and kept is the running average of the weights over the steps
+    (Polyak and Juditsky, 1992), not the last ones. Only a lower loss is better: an equal or unordered (NaN) one is not. Everything random in an epoch depends on
     (seed, epoch) alone, so a run resumed after a kill ends with the weights of an unbroken one.
     """
 
@@ -35,7 +36,10 @@ class KeepBest(Checkpoint):
     ) -> None:
         self.config, self.path, self.on_epoch = config, path, on_epoch
         self.best: dict[str, Tensor] = {}
+        self._candidate: dict[str, Tensor] = {}  # the weights that were last validated
         self.best_epoch, self.best_loss, self.curve = 0, float("inf"), Curve()
+        self.average: list[Tensor] = []  # of the weights, where config.averaging asks for it
+        self.steps = 0
         self.deadline = time.monotonic() + config.time_limit if config.time_limit else float("inf")
 
     @property
@@ -46,18 +50,38 @@ class KeepBest(Checkpoint):
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         torch.manual_seed(self.config.seed * 1_000_003 + trainer.current_epoch)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        if self.config.averaging:
+            weights = [weight.detach() for weight in module.parameters()]
+            if not self.average:
+                self.average = [weight.clone() for weight in weights]
+            self.steps += 1
+            # Rises to the full decay, else the first epochs would average in the random weights.
+            decay = min(self.config.averaging, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self.average, weights, 1 - decay)
         if time.monotonic() > self.deadline:
             trainer.should_stop = True  # the epoch ends here; its weights are still validated
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._swap(module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, SeriesForecaster)
+        self._candidate = {k: v.detach().clone() for k, v in module.network.state_dict().items()}
+        self._swap(module)
+
+    def _swap(self, module: L.LightningModule) -> None:
+        """Exchange the weights with their average, where there is one."""
+        for weight, average in zip(module.parameters(), self.average, strict=bool(self.average)):
+            weight.data, average.data = average.data, weight.data
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         train, loss = (trainer.callback_metrics[name].item() for name in ("train_loss", "val_mse"))
         epoch = trainer.current_epoch + 1
         self.curve.append((epoch, train, loss))
         if loss < self.best_loss:
             self.best_epoch, self.best_loss = epoch, loss
-            self.best = {k: v.detach().clone() for k, v in module.network.state_dict().items()}
+            self.best = self._candidate
         if self.finished:
             trainer.should_stop = True
         rate = trainer.optimizers[0].param_groups[0]["lr"]
@@ -73,10 +97,13 @@ class KeepBest(Checkpoint):
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
             "curve": [list(point) for point in self.curve],
+            "average": self.average,
+            "steps": self.steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch, self.best_loss = state["best"], state["best_epoch"], state["best_loss"]
+        self.average, self.steps = state["average"], state["steps"]
         self.curve = [(epoch, train, loss) for epoch, train, loss in state["curve"]]
 
 
@@ -99,6 +126,8 @@ def train(
     keep = KeepBest(config, checkpoint, on_epoch)
     optim = OptimConfig(config.learning_rate, config.weight_decay, config.schedule, config.epochs)
     bar = [TQDMProgressBar(refresh_rate=10)] if not quiet and sys.stderr.isatty() else []
+    # Lightning advertises and advises on every fit, and warns of its own use of torch.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -111,15 +140,20 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    # Lightning advertises and advises on every fit, and warns of its own use of torch.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    data = SeriesData(
+        training,
+        validation,
+        batch_size=config.batch_size,
+        min_batches=config.min_batches,
+        seed=config.seed,
+    )
     resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             trainer.fit(
                 SeriesForecaster(network, optim),
-                datamodule=SeriesData(training, validation, config.batch_size, config.seed),
+                datamodule=data,
                 ckpt_path=resume,
                 weights_only=True,
             )

@@ -258,7 +258,7 @@ def test_a_forecast_says_from_when_it_runs(times: np.ndarray, shown: str) -> Non
     past = times[0] - (times[1] - times[0]) * np.arange(36, 0, -1)
     two = {80: (GROWN[:2] - 12, GROWN[:2] + 12)}
     short = {"truth": TRUTH[:2], "forecast": GROWN[:2], "baseline": SEASONAL[:2], "bands": two}
-    example = replace(EXAMPLE, past_times=past, future_times=times, **short)  # type: ignore[arg-type]
+    example = replace(EXAMPLE, past_times=past, future_times=times, **short)
     assert f"thousands · from {shown} · MAE" in render(replace(WORDS, examples=[example]))
 
 

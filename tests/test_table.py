@@ -1,4 +1,4 @@
-"""Reading: what a file holds comes out as typed columns, and what cannot be read is refused with its place."""
+"""Reading: what a file holds comes out as typed columns, and what cannot be is refused with its place."""
 
 import gzip
 import io

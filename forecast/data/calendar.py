@@ -1,7 +1,7 @@
 """The time axis: what step a series has, which times follow, and what the calendar says of them.
 
-Times are (…,) int64: microseconds UTC, or the steps of an integer axis. Steps of whole days, months and years follow
-the local calendar where a zone is given: a day of a clock change is still one day.
+Times are (…,) int64: microseconds UTC, or the steps of an integer axis. Steps of whole days, months and years
+follow the local calendar where a zone is given: a day of a clock change is still one day.
 """
 
 import re
@@ -42,7 +42,7 @@ class Frequency:
 
 
 def parse(alias: str) -> Frequency:
-    """The frequency of a pandas offset alias such as "h", "15min", "W-MON", "MS", or of "1" for integer steps.
+    """The frequency of a pandas offset alias such as "h", "15min", "W-MON", "MS", or of "1" (integers).
 
     Old spellings (H, T, M, …) are understood. Raises UsageError for anything else.
     """
@@ -68,11 +68,11 @@ def parse(alias: str) -> Frequency:
 def infer(
     times: np.ndarray, offsets: np.ndarray, time_type: TimeType, origin: str = "The time axis"
 ) -> tuple[Frequency, float]:
-    """The step of sorted series without duplicates, from all steps in them, and the share of steps equal to it.
+    """The step of sorted series without duplicates, from all their rows, and the share equal to it.
 
-    `times` is (R,), series `s` its rows `offsets[s]` to `offsets[s + 1]`. Every step counts: the step found is the one
-    that all are multiples of (a few rows off the grid aside), and gaps lower the share. Raises DataError where no
-    series has two rows or no step fits.
+    `times` is (R,), series `s` its rows `offsets[s]` to `offsets[s + 1]`. Every step counts: the step found
+    is the one that all are multiples of (a few rows off the grid aside), and gaps lower the share. Raises
+    DataError where no series has two rows or no step fits.
     """
     starts = offsets[1:-1]
     inner = np.ones(max(len(times) - 1, 0), bool)
@@ -129,13 +129,14 @@ def _common_step(steps: np.ndarray, origin: str) -> tuple[int, float]:
 def _monthly(times: np.ndarray, inner: np.ndarray, origin: str) -> tuple[Frequency, float] | None:
     """Months, quarters or years, if nearly all times keep their day of the month or are ends of months."""
     months, rest = _split_months(times)
-    end = False
+    following, past = _split_months(times + DAY)
+    end = bool(
+        (past < DAY).mean() >= 0.95
+    )  # 31 December keeps its day of the month, but is an end all the same
+    if end:
+        months, rest = following - 1, past
     if (rest[1:] == rest[:-1])[inner].mean() < 0.95:
-        end = True
-        following, rest = _split_months(times + DAY)
-        if (rest >= DAY).mean() > 0.05 or (rest[1:] == rest[:-1])[inner].mean() < 0.95:
-            return None
-        months = following - 1
+        return None
     steps = np.diff(months)[inner]
     count, share = _common_step(steps[steps > 0] if (steps <= 0).any() else steps, origin)
     letter = "E" if end else "S"
@@ -144,7 +145,7 @@ def _monthly(times: np.ndarray, inner: np.ndarray, origin: str) -> tuple[Frequen
     phases = np.unique(months % size) if size > 1 else np.zeros(1, np.int64)
     usual = size - 1 if end else 0  # pandas ends a quarter in December and starts one in January
     if len(phases) == 1 and phases[0] != usual:
-        alias += f"-{MONTHS[phases[0]]}"
+        alias += f"-{MONTHS[phases[0] + (9 if end and size == 3 else 0)]}"
     return Frequency(alias, "month", count, end=end), share
 
 
@@ -166,7 +167,7 @@ def _wall(times: np.ndarray, zone: str) -> np.ndarray:
 
 
 def _instants(wall: np.ndarray, zone: str) -> np.ndarray:
-    """The moment, microseconds UTC, at which clocks in the zone first show `wall`, or the hour after if they never do."""
+    """The moment (UTC) at which clocks in the zone first show `wall`, or an hour more if they never do."""
 
     def read(clock: pl.Series) -> pl.Series:
         return clock.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -200,7 +201,7 @@ def positions(
 def times_at(
     start: np.ndarray | int, steps: np.ndarray | int, frequency: Frequency, zone: str | None = None
 ) -> np.ndarray:
-    """The times `steps` after `start` (broadcast), int64: microseconds UTC or integer steps. Months are exact."""
+    """The times `steps` after `start` (broadcast), int64: in the unit of `start`. Months are exact."""
     start, steps = np.broadcast_arrays(np.asarray(start, np.int64), np.asarray(steps, np.int64))
     begin = _on_calendar(start, frequency, zone)
     if frequency.unit == "month":
@@ -239,7 +240,7 @@ _DIVISORS = {
 
 
 def mark_names(alias: str) -> tuple[str, ...]:
-    """The calendar features that vary at a frequency, in the order of the published embeddings; () for integer axes.
+    """The calendar features that vary at a frequency, as the papers order them; () for integer axes.
 
     "B" (business days), which is no regular step, has the features of days.
     """
@@ -261,7 +262,7 @@ def mark_scale(names: Sequence[str]) -> np.ndarray:
 
 
 def mark_codes(times: np.ndarray, names: Sequence[str], zone: str | None = None) -> np.ndarray:
-    """(R, K) int16 codes from 0 of the named features at `times`, microseconds UTC, told in the local time of `zone`."""
+    """(R, K) int16 codes, from 0, of the named features at `times` (UTC), in the local time of `zone`."""
     codes = np.empty((len(times), len(names)), np.int16)
     for begin in range(0, len(times) if names else 0, CHUNK):
         part = times[begin : begin + CHUNK]

@@ -12,7 +12,7 @@ from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
 from .schema import Axis, Schema, axis_of, bad_cell, columns_present, numbers_in, require_columns, understand
 from .table import Table
-from .times import TimeType, spoken
+from .times import TimeType, quoted, spoken
 
 __all__ = [
     "Schema",
@@ -30,7 +30,7 @@ RELAX = "Leave out --strict, or"
 
 @dataclass(frozen=True)
 class SeriesFrame:
-    """`S` regular series of `V` variates, one after the other in `values`; row `r` of a series is `start` + r steps."""
+    """`S` regular series of `V` variates, one after the other; row r of each is `start` + r steps."""
 
     keys: pl.Series  # (S,) ids in the type they were given; a single "" for wide and panel
     offsets: np.ndarray  # (S + 1,) int64: series s is rows offsets[s] to offsets[s + 1]
@@ -56,11 +56,11 @@ class _Grid:
 def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> SeriesFrame:
     """The series of a table: sorted, on a regular axis, NaN where a value or a whole row is missing.
 
-    Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict` refuses them.
-    A "long" schema becomes "panel" if it has several ids, one value column and one common time axis, else "channels".
-    A stored "panel" stays one whatever the ids: all end at the last time of any, and an id is NaN where it has no
-    rows. Raises DataError for absent columns, rows off the grid, gaps larger than the data, infinite or unreadable
-    numbers.
+    Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict`
+    refuses them. A "long" schema becomes "panel" if it has several ids, one value column and one common time
+    axis, else "channels". A stored "panel" stays one whatever the ids: all end at the last time of any, and
+    an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid, gaps larger
+    than the data, infinite or unreadable numbers.
     """
     require_columns(table, [c for c in (schema.id, schema.time, *schema.values) if c is not None])
     frequency = parse(schema.freq)
@@ -121,8 +121,8 @@ def fingerprint(frame: SeriesFrame) -> str:
 
 
 def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Grid:
-    """Positions of the rows on the regular axis. Raises DataError for rows off it, and for gaps beyond reason."""
-    times, codes, bounds = axis.times[axis.fresh], axis.codes[axis.fresh], axis.offsets()
+    """Positions of the rows on the regular axis. Raises DataError for rows off it and gaps beyond reason."""
+    (times, codes), bounds = axis.distinct(), axis.offsets()
     start = times[bounds[:-1]]
     zone = axis.time_type.zone
     begin = start[codes] if len(start) > 1 else start
@@ -141,7 +141,7 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
     gaps = int(lengths.sum()) - len(times)
     if gaps > len(times):
         raise DataError(
-            f"{table.origin}: on steps of {frequency.alias} {gaps} rows are missing, more than the {len(times)} given.",
+            f"{table.origin}: at step {frequency.alias} {gaps} rows are missing, of {len(times)} given.",
             "Give the right step with --freq, or forecast the parts between the gaps separately.",
         )
     return _Grid(start, steps, codes, lengths, gaps)
@@ -153,7 +153,7 @@ def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -
 
     def place(series: int, time: int) -> str:
         told = spoken(time, axis.time_type)
-        return told if len(axis.keys) == 1 else f"{axis.keys[series]}, {told}"
+        return told if len(axis.keys) == 1 else f"{quoted(axis.keys[series])}, {told}"
 
     if axis.backwards:
         row = axis.first_backwards
@@ -196,8 +196,8 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
         series = int(off.argmax())
         told = spoken(int(grid.start[series]), axis.time_type)
         raise DataError(
-            f'{table.origin}: series "{axis.keys[series]}" starts at {told}, not a whole number of steps '
-            f"({frequency.alias}) from {spoken(int(start), axis.time_type)}.",
+            f"{table.origin}: series {quoted(axis.keys[series])} starts at {told}, not a whole number of "
+            f"steps ({frequency.alias}) from {spoken(int(start), axis.time_type)}.",
             "Give all series the same time axis.",
         )
     shift = positions(grid.start, start, frequency, zone)
@@ -223,7 +223,7 @@ def _unvisited(rows: int, places: np.ndarray | slice) -> np.ndarray:
 
 
 def _blocks(table: Table, names: tuple[str, ...], axis: Axis) -> Iterator[tuple[slice, np.ndarray]]:
-    """A few columns at a time, (U, k) float32, in sorted order without repeated rows; and which columns they are."""
+    """A few columns at a time, (U, k) float32, sorted and without repeated rows; and which they are."""
     width = max(1, BLOCK // (8 * table.rows))
     for begin in range(0, len(names), width):
         part = names[begin : begin + width]
@@ -252,7 +252,7 @@ def _numbers(table: Table, names: tuple[str, ...]) -> np.ndarray:
             row, column = (int(i) for i in np.argwhere(np.isinf(block))[0])
             value = table.collect(pl.col(names[column]).slice(row, 1)).item()
             raise DataError(
-                f'{table.where(row)}: {value} in column "{names[column]}" is infinite or too large for a float32.',
+                f'{table.where(row)}: {value} in column "{names[column]}" is too large for a float32.',
                 "Correct the value or leave it empty.",
             )
         # One bit pattern for every NaN: equal tables must have equal fingerprints.

@@ -1,4 +1,4 @@
-"""Which column of a table is what: id, time and values found by name and by content, and the order of the rows.
+"""Which column of a table is what: id, time and values, found by name and content; and the row order.
 
 Everything found can be named instead. What stays ambiguous is refused; what is left out goes to the ledger.
 """
@@ -14,10 +14,11 @@ from ..errors import DataError, UsageError
 from .calendar import Frequency, infer, parse
 from .table import Table
 from .text import MISSING, as_numbers, loose_numbers
-from .times import TimeType, looks_like_times, parse_times
+from .times import TimeType, looks_like_times, parse_times, quoted
 
 # In order of preference; names are compared in lower case, spaces and hyphens as underscores.
 TIME_NAMES: tuple[str, ...] = ("ds", "timestamp", "datetime", "date_time", "date", "time", "ts", "t")
+CLEAR = 8  # these name the time even of integers that repeat; a "month" may as well be a feature
 TIME_NAMES += ("period", "quarter", "month", "week", "day", "year", "hour", "step", "index", "row")
 SURE_ID_NAMES = ("unique_id", "item_id", "series_id")
 ID_NAMES: tuple[str, ...] = (
@@ -45,6 +46,7 @@ ID_NAMES += (
     "zone",
     "meter",
 )
+ALL_ID_NAMES = SURE_ID_NAMES + ID_NAMES
 TARGET_NAMES = ("y", "target", "value")
 HEAD = 1000  # rows that show what a column holds
 MANY = 1 / 3  # share of repeated times that one series cannot have by accident
@@ -54,9 +56,9 @@ MANY = 1 / 3  # share of repeated times that one series cannot have by accident
 class Schema:
     """How a table is read as series: fixed at the fit, stored with the model, applied again at prediction.
 
-    `layout` is "wide" (a time and one column a variate), "panel" (long; the ids share one time axis and become the
-    variates) or "channels" (long; every id is a series of its own, each value column a variate). `understand` gives
-    "long" for the last two; `frame_series` decides between them.
+    `layout` is "wide" (a time and one column a variate), "panel" (long; the ids share one time axis and
+    become the variates) or "channels" (long; every id is a series of its own, each value column a variate).
+    `understand` gives "long" for the last two; `frame_series` decides between them.
     """
 
     layout: str
@@ -87,7 +89,14 @@ class Axis:
 
     def offsets(self) -> np.ndarray:
         """(S + 1,) int64: series s is fresh rows offsets[s] to offsets[s + 1]."""
-        return np.searchsorted(self.codes[self.fresh], np.arange(len(self.keys) + 1))
+        _, codes = self.distinct()
+        return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(self.keys)))])
+
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """(U,) times and (U,) codes of the fresh rows."""
+        if self.fresh.all():
+            return self.times, self.codes
+        return self.times[self.fresh], self.codes[self.fresh]
 
 
 def understand(
@@ -102,10 +111,11 @@ def understand(
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
-    `target` columns are forecast; `variates`, if given, are the only further values used. Without either, every number
-    column is a value, and all are forecast unless one is called y, target or value. Columns left out, and constant
-    ones, are noted in the table's ledger. Raises UsageError for an unknown name or frequency, DataError for
-    ambiguous times, text in a number column, no value at all, targets that never change, and irregular times.
+    `target` columns are forecast; `variates`, if given, are the only further values used. Without either,
+    every number column is a value, and all are forecast unless one is called y, target or value. Columns left
+    out, and constant ones, are noted in the table's ledger. Raises UsageError for an unknown name or
+    frequency, DataError for ambiguous times, text in a number column, no value at all, targets that never
+    change, and irregular times.
     """
     for name in (id_col, time_col, *target, *variates):
         if name is not None and name not in table.schema:
@@ -139,12 +149,12 @@ def understand(
 
 
 def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Of a table to forecast: the trained values it has (in trained order), those it lacks, and new number columns.
+    """Of a table to forecast: the trained values it has (in their order), those it lacks, and new ones.
 
-    For a wide table a network whose variates may number differently takes `found + new`: replace `values` of the
-    schema by them before `frame_series`. New columns come last, so they are never among the targets of a model that
-    forecasts only some. Raises DataError where the id or time column, or a target of such a model, or every value,
-    or any value of a long table is missing: nothing could be forecast without them.
+    For a wide table a network whose variates may number differently takes `found + new`: replace `values` of
+    the schema by them before `frame_series`. New columns come last, so they are never among the targets of a
+    model that forecasts only some. Raises DataError where the id or time column, or a target of such a model,
+    or every value, or any value of a long table is missing: nothing could be forecast without them.
     """
     found = tuple(name for name in schema.values if name in table.schema)
     absent = tuple(name for name in schema.values if name not in table.schema)
@@ -171,7 +181,7 @@ def require_columns(table: Table, names: Sequence[str]) -> None:
 
 
 def axis_of(table: Table, identity: str | None, time: str | None, dates: str | None, *, steps: bool) -> Axis:
-    """Ids, times and order of the rows, worked out once a table. Raises DataError for missing ids and bad times."""
+    """Ids, times and order of the rows, worked out once. Raises DataError for missing ids and bad times."""
     key = ("axis", identity, time, dates, steps)
     if key not in table.cache:
         table.cache[key] = _axis(table, identity, time, dates, steps)
@@ -181,7 +191,7 @@ def axis_of(table: Table, identity: str | None, time: str | None, dates: str | N
 
 def infer_step(table: Table, axis: Axis) -> Frequency:
     """The step of an axis, from all rows."""
-    return infer(axis.times[axis.fresh], axis.offsets(), axis.time_type, table.origin)[0]
+    return infer(axis.distinct()[0], axis.offsets(), axis.time_type, table.origin)[0]
 
 
 def _axis(table: Table, identity: str | None, time: str | None, dates: str | None, steps: bool) -> Axis:
@@ -219,8 +229,12 @@ def _coded(table: Table, ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
             "Fill the id in, or remove the row.",
         )
     plain = ids.cast(pl.String) if ids.dtype in (pl.Categorical, pl.Enum) else ids
-    keys = plain.unique().sort()
-    codes = plain.rank("dense").to_numpy() - 1
+    runs = plain.rle_id().to_numpy()
+    changes = np.ones(len(runs), bool)
+    changes[1:] = runs[1:] != runs[:-1]
+    heads = plain.gather(np.flatnonzero(changes))  # ids mostly stand in blocks: far fewer to rank
+    keys = heads.unique().sort()
+    codes = heads.rank("dense").to_numpy()[runs] - 1
     # Sixteen bits let numpy sort by counting instead of comparing.
     return keys.cast(ids.dtype), codes.astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
 
@@ -266,11 +280,10 @@ def _find_time(table: Table, head: pl.DataFrame, taken: set[str | None]) -> str 
     for _, name in aliased:
         if table.schema[name] == pl.String:
             return name  # unreadable: the error that follows names the value
-    has_id = any(
-        _alias(c.name, SURE_ID_NAMES + ID_NAMES) < len(SURE_ID_NAMES + ID_NAMES) for c in free
-    ) or any(taken)
-    for _, name in aliased:
-        if table.schema[name].is_integer() and (has_id or _distinct(table, name) == table.rows):
+    has_id = any(_alias(c.name, ALL_ID_NAMES) < len(ALL_ID_NAMES) for c in free) or any(taken)
+    for rank, name in aliased:
+        sure = rank < CLEAR or has_id
+        if table.schema[name].is_integer() and (sure or _distinct(table, name) == table.rows):
             return name
     return None
 
@@ -380,7 +393,9 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     if bad is not None and (asked or numbers is not None):
         raise bad_cell(table, name, bad, text)
     missing = text.is_in(MISSING) | text.is_null()
-    table.ledger.caution("text-column", name, str(text.filter(~missing).first()), int((~missing).sum()))
+    table.ledger.caution(
+        "text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum())
+    )
     return "text"
 
 
@@ -391,7 +406,7 @@ def _counts_rows(table: Table, name: str) -> bool:
 
 
 def numbers_in(table: Table, text: pl.Series) -> tuple[pl.Series | None, int | None]:
-    """Text as Float64 if more than half of its values are numbers, and the first row that is not one; None if none."""
+    """Text as Float64 if more than half of its values are numbers; and the first row that is none."""
     given = text.is_not_null() & ~text.str.strip_chars().is_in(MISSING)
     numbers = loose_numbers(text, table.format.get("decimal", "."))
     bad = given & numbers.is_null()
@@ -402,7 +417,7 @@ def numbers_in(table: Table, text: pl.Series) -> tuple[pl.Series | None, int | N
 def bad_cell(table: Table, name: str, row: int, text: pl.Series) -> DataError:
     """The error for a value that should be a number."""
     return DataError(
-        f'{table.where(row)}: "{text[row]}" in column "{name}" is not a number.',
+        f'{table.where(row)}: {quoted(text[row])} in column "{name}" is not a number.',
         "Correct the value or leave it empty; or name the columns to use with --target and --variates.",
     )
 

@@ -1,4 +1,4 @@
-"""Tables as users bring them: CSV, Parquet, polars or pandas, read into named columns beside a ledger of repairs.
+"""Tables as users bring them: CSV, Parquet, polars or pandas, read into columns beside a ledger.
 
 Parquet stays lazy and is never loaded whole; text files are read by `text.py`.
 """
@@ -171,7 +171,8 @@ def _read_path(name: str) -> Table:
             head = file.read(4)
             if head == b"PAR1" or path.suffix.lower() in PARQUET:
                 return _scan_parquet([path], name)
-            return _text_table(head + file.read(), name)
+            file.seek(0)
+            return _text_table(file.read(), name)
     except OSError as error:
         raise DataError(
             f"{name}: {error.strerror or error}.", "Check the path and its permissions."
@@ -273,11 +274,8 @@ def to_library(frame: pl.DataFrame, library: Library) -> Any:
     return frame.to_pandas() if library == "pandas" else frame
 
 
-def write(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write CSV or Parquet, by the suffix, so that the path holds the old file or the whole new one, never a part.
-
-    Raises UsageError for another suffix, a missing folder, or a place that cannot be written.
-    """
+def require_writable(path: str | Path) -> Path:
+    """Give `path` if a table can be written there, so that a long job asks before it starts. Raises UsageError."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".csv", *PARQUET):
@@ -286,10 +284,19 @@ def write(frame: pl.DataFrame, path: str | Path) -> None:
         )
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
+    return path
+
+
+def write(frame: pl.DataFrame, path: str | Path) -> None:
+    """Write CSV or Parquet, by the suffix; the path holds the old file or the whole new one, never a part.
+
+    Raises UsageError for another suffix, a missing folder, or a place that cannot be written.
+    """
+    path = require_writable(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with part.open("xb") as file:
-            if suffix == ".csv":
+            if path.suffix.lower() == ".csv":
                 _written_times(frame).write_csv(file)
             else:
                 frame.write_parquet(file)

@@ -1,7 +1,7 @@
 """CSV text of any delimiter, encoding and decimal mark, read as columns of numbers, truth values and text.
 
-polars splits the lines and converts the columns. A column becomes numbers only if every value is a number or a missing
-mark, so that one bad cell deep in a file stays visible, with its line, instead of becoming a gap.
+polars splits the lines and converts the columns. A column becomes numbers only if every value is a number or
+a missing mark, so that one bad cell deep in a file stays visible, with its line, instead of becoming a gap.
 """
 
 import gzip
@@ -30,12 +30,13 @@ class TextTable(NamedTuple):
 
 
 def read_text(raw: bytes, name: str) -> TextTable:
-    """The columns of a CSV file of any usual delimiter and encoding, packed by gzip or not; `name` is for messages.
+    """The columns of CSV text of any usual delimiter and encoding, gzip or not; `name` is for messages.
 
     Numbers and truth values become typed columns, all else stays text. Raises DataError.
     """
     data, encoding = _decoded(_unpacked(raw, name), name)
-    body = data.strip(b"\r\n \x00") if data[:1] in b"\r\n " else data.rstrip(b"\r\n ")
+    # Only what has blank ends is copied.
+    body = data.strip(b"\r\n ") if data[:1] in b"\r\n " or data[-2:].strip(b"\r\n ") == b"" else data
     if not body:
         raise DataError(f"{name}: the file is empty.", "Give a table with a header line and rows.")
     header_row = data[: len(data) - len(data.lstrip(b"\r\n "))].count(b"\n")
@@ -52,14 +53,19 @@ def read_text(raw: bytes, name: str) -> TextTable:
     if text.height == 0:
         raise DataError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
     refuse_repeated_names([c.strip() for c in _cells(head[0], delimiter)] if not headless else [], name)
-    text = text.rename({c: c.strip() for c in text.columns if c != c.strip()})
+    text = text.rename(
+        {c: " ".join(c.split("\n")).strip() for c in text.columns if c != c.strip() or "\n" in c}
+    )
     _refuse_short_rows(text, body, delimiter, name, header_row)
     lines = None
     repairs = []
     if encoding != "utf-8":
         repairs.append(("encoding", 1, "line 1", f"read as {encoding}"))
-    blank = text.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    if text.width > 1 and blank.any():
+    if text.width > 1 and text.to_series(0).null_count():
+        blank = text.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    else:
+        blank = pl.Series([False])
+    if blank.any():
         lines = np.flatnonzero(~blank.to_numpy()) + first_line
         first = f"line {first_line + int(blank.arg_max() or 0)}"
         repairs.append(("footer-dropped", int(blank.sum()), first, "blank rows were left out"))
@@ -152,7 +158,7 @@ def refuse_repeated_names(names: list[str], name: str) -> None:
 
 def _widths(body: bytes, delimiter: str) -> pl.Series:
     """Fields of every line of the file, counted outside of quotes."""
-    lines = pl.Series(body.decode("utf-8").split("\n"))
+    lines = pl.Series(body.decode("utf-8").removesuffix("\n").split("\n"))
     if b'"' in body:
         lines = lines.str.replace_all(r'"[^"]*"', "")
     return lines.str.count_matches(delimiter, literal=True) + 1
@@ -184,10 +190,10 @@ def _refuse_short_rows(text: pl.DataFrame, body: bytes, delimiter: str, name: st
     widths = _widths(body, delimiter)
     if len(widths) != text.height + (widths[0] == text.width):
         return  # fields with line breaks: lines and rows do not match
-    short = (widths < text.width) & (widths > 1)
-    blank_or_short = short | ((widths == 1) & (pl.Series(body.split(b"\n")).bin.size() > 1))
-    if blank_or_short.any():
-        line = int(blank_or_short.arg_max() or 0)
+    empty = pl.Series(body.removesuffix(b"\n").split(b"\n")).bin.size() <= 1  # one byte: a carriage return
+    short = (widths < text.width) & ~empty
+    if short.any():
+        line = int(short.arg_max() or 0)
         raise DataError(
             f"{name}, line {line + 1 + header_row}: {widths[line]} fields where the header has {text.width}.",
             "Complete the line, or remove it.",
@@ -201,27 +207,36 @@ def _typed(text: pl.Series, *, comma: bool) -> tuple[pl.Series, str | None]:
     if len(sample) and sample.is_in(list(TRUTH)).all() and text.drop_nulls().is_in([*TRUTH, *MISSING]).all():
         return text.replace_strict(TRUTH, default=None, return_dtype=pl.Boolean), None
     for decimal in (".", ",") if comma else (".",):
-        if as_numbers(sample, decimal) is not None and (numbers := as_numbers(text, decimal)) is not None:
+        sampled = as_numbers(sample, decimal)
+        if sampled is None:
+            continue
+        # Fractions in the sample: the column holds no integers, so it need not be tried.
+        numbers = as_numbers(text, decimal, fractions=len(sample) > 0 and sampled.dtype == pl.Float64)
+        if numbers is not None:
             return numbers, decimal if numbers.dtype == pl.Float64 else None
     return text, None
 
 
-def as_numbers(text: pl.Series, decimal: str = ".") -> pl.Series | None:
+def as_numbers(text: pl.Series, decimal: str = ".", *, fractions: bool = False) -> pl.Series | None:
     """Integers or floats if every value is one or a missing mark; None otherwise.
 
-    Digits with a leading zero, as in "007", are a code and stay text.
+    Digits with a leading zero, as in "007", are a code and stay text. `fractions`: known not to be integers.
     """
-    integers = text.cast(pl.Int64, strict=False)
-    if integers.null_count() == text.null_count() and len(integers) > text.null_count():
-        return None if text.str.contains(r"^\s*[+-]?0\d").any() else integers
+    if not fractions:
+        integers = text.cast(pl.Int64, strict=False)
+        if integers.null_count() == text.null_count() and len(integers) > text.null_count():
+            return None if text.str.contains(r"^\s*[+-]?0\d").any() else integers
     numbers = loose_numbers(text, decimal)
     unread = numbers.is_null() & text.is_not_null()
-    if unread.any() and not text.filter(unread).str.strip_chars().is_in(MISSING).all():
+    if not unread.any():
+        return numbers
+    if not text.filter(unread).str.strip_chars().is_in(MISSING).all():
         return None
-    if unread.any() and numbers.null_count() < len(numbers):
-        whole = text.filter(~unread).str.strip_chars().cast(pl.Int64, strict=False)
-        if whole.null_count() == text.filter(~unread).null_count():
-            return as_numbers(text.set(unread, None).str.strip_chars(), decimal)
+    if fractions or numbers.null_count() == len(numbers):
+        return numbers
+    whole = text.set(unread, None).str.strip_chars()
+    if whole.cast(pl.Int64, strict=False).null_count() == whole.null_count():
+        return as_numbers(whole, decimal)
     return numbers
 
 

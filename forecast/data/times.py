@@ -1,7 +1,7 @@
-"""Times as users write them: read into microseconds (UTC) or integer steps, and given back in the same form."""
+"""Times as users write them: read into microseconds (UTC) or integer steps, and given back alike."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -15,7 +15,8 @@ from ..errors import DataError
 Dates = Literal["day-first", "month-first"]
 
 SAMPLE = 64  # values that choose the formats worth trying on the whole column
-YEARS = (1000, 9999)  # chrono reads the 49 of 01.02.49 as the year 49
+# Microseconds of the years 1000 to 9999: chrono reads the 49 of 01.02.49 as the year 49, Python stops at 9999.
+LOWEST, HIGHEST = -30_610_224_000_000_000, 253_402_300_799_999_999
 _PLAIN_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y")
 _TURNED = {"%d/%m/%Y": "%m/%d/%Y", "%d-%m-%Y": "%m-%d-%Y"}  # day first: the same month first
 _NAMED_DATES = ("%b %d %Y", "%b %d, %Y", "%B %d %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y")
@@ -24,14 +25,9 @@ _QUARTERS = ("%Y Q%q", "%Y-Q%q", "%YQ%q", "Q%q %Y", "Q%q-%Y")
 _CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f")
 _HALF_DAYS = (" %I:%M %p", " %I:%M:%S %p")
 _DAYS = (*_PLAIN_DATES, *_TURNED, *_TURNED.values(), *_NAMED_DATES)
-FORMATS = (
-    *_DAYS,
-    *_MONTHS,
-    *_QUARTERS,
-    *(d + j + c + z for d, j, c, z in product(_DAYS, (" ", "T"), _CLOCKS, ("", "Z", "%z", " %z"))),
-    *(d + c for d, c in product(_DAYS, _HALF_DAYS)),
-)
+_TAILS = (*(j + c + z for j, c, z in product((" ", "T"), _CLOCKS, ("", "Z", "%z", " %z"))), *_HALF_DAYS)
 _SHAPES = {"%Y": r"\d{4}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,9}", "%q": "[1-4]", "%p": "[AaPp][Mm]"}
+_DIGIT = re.compile(r"\d")
 _SHAPES |= {"%f": r"(?:\.\d+)?", "%z": r"(?:Z|[+-]\d\d:?\d\d)"} | {f"%{c}": r"\d{1,2}" for c in "mdHIMS"}
 
 
@@ -52,11 +48,11 @@ class TimeType:
 def parse_times(
     column: pl.Series, where: Callable[[int], str], dates: str | None = None, *, steps: bool = False
 ) -> tuple[np.ndarray, TimeType]:
-    """Times of a column, (R,) int64: microseconds UTC, or the steps of an integer axis; and how they were given.
+    """Times of a column, (R,) int64: microseconds UTC or integer steps; and how they were given.
 
-    `where(row)` names a row in messages. `dates` is "day-first" or "month-first" for dates such as 03/04/2021 that the
-    column does not decide. `steps` keeps integers such as 2004 as steps instead of taking them for years. Raises
-    DataError for a missing, unreadable or ambiguous time, naming its row and value.
+    `where(row)` names a row in messages. `dates` is "day-first" or "month-first" for dates such as 03/04/2021
+    that the column does not decide. `steps` keeps integers such as 2004 as steps instead of taking them for
+    years. Raises DataError for a missing, unreadable or ambiguous time, naming its row and value.
     """
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
@@ -67,9 +63,10 @@ def parse_times(
     dtype = column.dtype
     if isinstance(dtype, pl.Datetime):
         zone = dtype.time_zone
-        return _microseconds(column), TimeType(dtype, zone=zone)
+        return _within(_microseconds(column), column.name, where), TimeType(dtype, zone=zone)
     if dtype == pl.Date:
-        return _microseconds(column.cast(pl.Datetime("us"))), TimeType(dtype)
+        moments = column.cast(pl.Datetime("us"))
+        return _within(_microseconds(moments), column.name, where), TimeType(dtype)
     if dtype.is_numeric():
         return _numbered(column, where, steps)
     if dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -81,10 +78,10 @@ def parse_times(
 
 
 def looks_like_times(column: pl.Series) -> bool:
-    """Whether a column's type, or most of a sample of its text, reads as times. Plain integers do not count."""
+    """Whether a column's type, or most of a sample of its text, reads as times. Integers do not count."""
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
         sample = _sample(column.cast(pl.String).drop_nulls())
-        return any(unread <= 0.1 * len(sample) for _, unread in _fitting(sample, FORMATS))
+        return any(unread <= 0.1 * len(sample) for _, unread in _fitting(sample, frozenset()))
     return column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime)
 
 
@@ -107,8 +104,26 @@ def spoken(time: int, time_type: TimeType) -> str:
     return str(value).removesuffix(" 00:00:00")
 
 
+def quoted(value: object) -> str:
+    """A value as messages show it: on one line, in quotes, cut where it is long."""
+    plain = " ".join(str(value).split())
+    return f'"{plain[:57]}…"' if len(plain) > 58 else f'"{plain}"'
+
+
 def _microseconds(moments: pl.Series) -> np.ndarray:
     return moments.dt.cast_time_unit("us").to_physical().to_numpy()
+
+
+def _within(times: np.ndarray, name: str, where: Callable[[int], str]) -> np.ndarray:
+    """The times. Raises DataError for one so far off that reckoning with it would overflow."""
+    far = (times < LOWEST) | (times > HIGHEST)
+    if far.any():
+        row = int(far.argmax())
+        raise DataError(
+            f'{where(row)}: the time in column "{name}" is outside of the years 1000 to 9999.',
+            "Correct the time, or name the column of the times with --time-col.",
+        )
+    return times
 
 
 def _sample(column: pl.Series) -> pl.Series:
@@ -139,14 +154,13 @@ def _numbered(column: pl.Series, where: Callable[[int], str], steps: bool) -> tu
                 moments = _read(text, form) if moments is None else moments
                 if moments.null_count() == 0:
                     return _microseconds(moments), TimeType(column.dtype, format=form)
-    return whole.to_numpy(), TimeType(column.dtype)
+    return _within(whole.to_numpy(), column.name, where), TimeType(column.dtype)
 
 
 def _written(text: pl.Series, where: Callable[[int], str], dates: str | None) -> tuple[np.ndarray, TimeType]:
-    refused = {"day-first": set(_TURNED.values()), "month-first": set(_TURNED)}.get(dates or "", set())
-    formats = [f for f in FORMATS if not any(f.startswith(r) for r in refused)]
+    refused = frozenset({"day-first": _TURNED.values(), "month-first": _TURNED}.get(dates or "", ()))
     sample = _sample(text)
-    fitting = _fitting(sample, formats)
+    fitting = _fitting(sample, refused)
     readings: list[tuple[str, pl.Series]] = []
     nearest: pl.Series | None = None
     for form in (f for f, unread in fitting if unread == fitting[0][1]):
@@ -160,14 +174,14 @@ def _written(text: pl.Series, where: Callable[[int], str], dates: str | None) ->
     if not readings:
         row = int(nearest.is_null().arg_max() or 0) if nearest is not None else 0
         raise DataError(
-            f'{where(row)}: "{text[row]}" in column "{text.name}" is not a time that can be read.',
+            f'{where(row)}: {quoted(text[row])} in column "{text.name}" is not a time that can be read.',
             "Write every time in one form, for example 2024-01-31 18:00.",
         )
     if len(readings) == 2 and (differ := readings[0][1] != readings[1][1]).any():
         row = int(differ.arg_max() or 0)
         one, two = (f"{m[row].day} {m[row]:%B}" for _, m in readings)
         raise DataError(
-            f"{where(row)}: {text[row]} can be {one} or {two}, and no other line decides.",
+            f"{where(row)}: {quoted(text[row])[1:-1]} can be {one} or {two}, and no other line decides.",
             "Add --dates day-first or --dates month-first.",
         )
     form, moments = readings[0]
@@ -196,27 +210,40 @@ def _read(text: pl.Series, form: str) -> pl.Series:
     moments = text.str.to_datetime(form, strict=False, time_unit="us", cache=False)
     if moments.dtype.time_zone is not None:  # type: ignore[attr-defined]
         moments = moments.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    low, high = moments.min(), moments.max()
-    if low is not None and not (YEARS[0] <= low.year and high.year <= YEARS[1]):  # type: ignore[union-attr]
-        moments = moments.set(~moments.dt.year().is_between(*YEARS), None)
+    stamps = moments.to_physical()
+    low, high = stamps.min(), stamps.max()
+    if isinstance(low, int) and isinstance(high, int) and not (low >= LOWEST and high <= HIGHEST):
+        moments = moments.set(~stamps.is_between(LOWEST, HIGHEST), None)
     return moments
 
 
-def _fitting(sample: pl.Series, formats: Sequence[str]) -> list[tuple[str, int]]:
-    """Formats that read any of the sample, best first, and how many values each leaves unread."""
-    values = sample.to_list()
-    shaped = [f for f in formats if any(_shape(f).match(value) for value in values)]
-    unread = [(f, _read(sample, f).null_count()) for f in shaped]
-    return sorted((pair for pair in unread if pair[1] < len(values)), key=lambda pair: pair[1])
+def _fitting(sample: pl.Series, refused: frozenset[str]) -> list[tuple[str, int]]:
+    """Formats that read any of the sample, best first, and how many values each leaves unread.
+
+    `refused` dates are passed over. What a value looks like is asked first: that is far quicker than parsing.
+    """
+    values = set(sample.to_list())
+    looks = {_DIGIT.sub("0", value): value for value in values}.values()
+    shaped = []
+    for day in (*_DAYS, *_MONTHS, *_QUARTERS):
+        found = [match for match in map(_shape(day).match, looks) if match] if day not in refused else []
+        ends = {match.string[match.end() :] for match in found}
+        shaped += [day] if "" in ends else []
+        if day in _DAYS:
+            shaped += [
+                day + tail for tail in _TAILS if any(_shape(tail).fullmatch(end) for end in ends if end)
+            ]
+    unread = [(form, _read(sample, form).null_count()) for form in shaped]
+    return sorted((pair for pair in unread if pair[1] < len(sample)), key=lambda pair: pair[1])
 
 
 @cache
 def _shape(form: str) -> re.Pattern[str]:
-    """What text in a format looks like; far quicker than parsing, to pass over formats that cannot fit."""
+    """What text in a format looks like."""
     pattern = re.escape(form).replace(r"\ ", " ").replace(r"%\.f", "%f")
     for code, looks in _SHAPES.items():
         pattern = pattern.replace(code, looks)
-    return re.compile(pattern + "$")
+    return re.compile(pattern)
 
 
 def fixed_zone(seconds: int) -> str:
@@ -236,7 +263,7 @@ def _zone(text: pl.Series) -> str:
 
 
 def _output_format(moments: pl.Series, sample: pl.Series, form: str, zone: str | None) -> str:
-    """The strftime pattern that writes the sample as it stood: with or without leading zeros, digits of a second."""
+    """The strftime pattern that writes the sample as it stood: leading zeros, digits of a second."""
     if zone is not None:
         moments = moments.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
     for variant in _variants(form):

@@ -110,15 +110,15 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
             origin,
         )
 
-    def with_lookback(self, lookback: int) -> "WindowDataset | None":
-        """Give the same forecasts seen with another lookback, or None where a window would leave its series."""
+    def with_lookback(self, lookback: int) -> "WindowDataset":
+        """Give the same forecasts seen with another lookback, without those whose window would leave its series."""
         series = torch.searchsorted(self.buffer.offsets, self.origins, right=True) - 1
-        if bool((self.origins - self.buffer.offsets[series] + 1 < lookback).any()):
-            return None
-        return WindowDataset(self.buffer, self.origins, lookback, self.horizon, self.targets)
+        fits = self.origins - self.buffer.offsets[series] + 1 >= lookback
+        return WindowDataset(self.buffer, self.origins[fits], lookback, self.horizon, self.targets)
 
-    def at(self, index: Tensor) -> "WindowDataset":
-        """Give the windows numbered `index` as a data set of their own."""
+    def thinned(self, most: int) -> "WindowDataset":
+        """Give at most `most` windows, evenly spaced, the first and the last among them."""
+        index = torch.linspace(0, len(self) - 1, min(most, len(self))).round().long()
         return WindowDataset(self.buffer, self.origins[index], self.lookback, self.horizon, self.targets)
 
     def batches(self, batch_size: int) -> Iterator[Example]:

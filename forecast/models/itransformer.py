@@ -34,8 +34,8 @@ class ITransformerConfig:
     Raises `UsageError` for a value that no network can be built from.
     """
 
-    d_model: int = 512  # width of a variate token
-    d_ff: int = 512  # width inside the feed-forward part
+    d_model: int = 128  # width of a variate token
+    d_ff: int = 128  # width inside the feed-forward part
     heads: int = 8  # attention heads; they share d_model equally
     layers: int = 2  # encoder layers
     dropout: float = 0.1  # share of activations and attention weights zeroed in training
