@@ -91,9 +91,7 @@ def checksums(folder: Path) -> dict[str, str]:
     parts = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file()
-        and path.suffix in {".py", ".json", ".safetensors"}
-        and "__pycache__" not in path.parts
+        if path.is_file() and path.suffix in {".py", ".json", ".safetensors"} and "__pycache__" not in path.parts
     )
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in parts}
 
@@ -176,9 +174,7 @@ def _sample(fitted: Fitted) -> pl.DataFrame:
     values = fitted.scaler.mean[0] + fitted.scaler.std[0] * noise  # (L, V)
     columns: dict[str, Any] = {}
     if schema.id is not None:
-        columns[schema.id] = np.repeat(
-            (fitted.variates if schema.layout == "panel" else fitted.keys)[:series], rows
-        )
+        columns[schema.id] = np.repeat((fitted.variates if schema.layout == "panel" else fitted.keys)[:series], rows)
     if schema.time is not None:
         frequency, first = calendar.parse(schema.freq), fitted.facts["span"][0]
         integer = frequency.unit == "step"

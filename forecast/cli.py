@@ -31,33 +31,25 @@ Data = Annotated[
     typer.Argument(help="CSV, Parquet (file, folder, glob), - for standard input, or a catalogued name."),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Model: see `forecast models`.")]
-ConfigFile = Annotated[
-    str | None, typer.Option("--config", help="YAML file, e.g. configs/itransformer/etth1.yaml.")
-]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file, e.g. configs/itransformer/etth1.yaml.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
 Horizon = Annotated[int | None, typer.Option(help="Steps to forecast.")]
 Lookback = Annotated[int | None, typer.Option(help="Steps that the model sees.")]
 Target = Annotated[str | None, typer.Option(help="Columns to forecast, comma separated; default all.")]
 IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
 TimeCol = Annotated[str | None, typer.Option(help="Column of the time.")]
-Freq = Annotated[
-    str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")
-]
+Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
 Dates = Annotated[str | None, typer.Option(help="day-first or month-first, where the dates do not tell.")]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse data that need a repair.")]
 Levels = Annotated[str | None, typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
-TimeLimit = Annotated[
-    str | None, typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")
-]
+TimeLimit = Annotated[str | None, typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, batches and dropout.")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Experiment = Annotated[str | None, typer.Option(help="MLflow experiment.")]
 Resume = Annotated[str | None, typer.Option(help="Continue this run after a kill.")]
 Register = Annotated[str | None, typer.Option(help="Gate the model and register it under this name.")]
-Force = Annotated[
-    bool, typer.Option("--force", help="Register even if the gate refuses; recorded on the version.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Register even if the gate refuses; recorded on the version.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
@@ -157,9 +149,7 @@ def register(
 
 @app.command()
 def predict(
-    model: Annotated[
-        str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")
-    ],
+    model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
     data: Annotated[str, typer.Argument(help="The recent past: CSV, Parquet, or - for standard input.")],
     output: Annotated[str, typer.Option("-o", "--output", help="Forecast file: .csv or .parquet.")],
     horizon: Horizon = None,
@@ -209,9 +199,7 @@ def datasets(as_json: Json = False) -> None:
             found: str | None = str(catalogue.locate(card))
         except DataError:
             found = None
-        rows.append(
-            {"name": card.name, "rows": card.rows, "freq": card.freq, "file": found, "title": card.title}
-        )
+        rows.append({"name": card.name, "rows": card.rows, "freq": card.freq, "file": found, "title": card.title})
     if as_json:
         _print_json(rows)
     else:
@@ -294,16 +282,10 @@ class _Progress:
 
     def understood(self, facts: Mapping[str, Any]) -> None:
         span = " to ".join(facts["span"])
-        _log(
-            f"{facts['source']}: {facts['rows']:,} rows, {facts['layout']} series, step {facts['freq']}, {span}"
-        )
-        _log(
-            f"{facts['series']:,} series of {facts['variates']:,} variates, {facts['targets']:,} to forecast"
-        )
+        _log(f"{facts['source']}: {facts['rows']:,} rows, {facts['layout']} series, step {facts['freq']}, {span}")
+        _log(f"{facts['series']:,} series of {facts['variates']:,} variates, {facts['targets']:,} to forecast")
         for repair in facts["repairs"]:
-            _log(
-                f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}"
-            )
+            _log(f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}")
         for caution in facts["warnings"]:
             _log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
 
@@ -344,8 +326,7 @@ def _show_fit(document: Mapping[str, Any]) -> None:
     _echo("* best of its column")
     if document["coverage"]:
         _echo(
-            "intervals: "
-            + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
+            "intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
         )
     _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s")
 

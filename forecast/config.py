@@ -59,9 +59,7 @@ class TrackConfig:
     """Where the run is kept and what it is judged by."""
 
     experiment: str = "forecast"
-    metric: Literal["mse", "mae", "rmse", "mase"] = (
-        "mse"  # mse on the scaled axis, the others in original units
-    )
+    metric: Literal["mse", "mae", "rmse", "mase"] = "mse"  # mse on the scaled axis, the others in original units
     levels: tuple[int, ...] = (80, 95)  # prediction intervals to measure and report, per cent
 
 
@@ -104,9 +102,7 @@ def resolve(
         content.pop("published", None)
         layers.append((place, content))
     overrides = [("--set", _setting(text)) for text in settings]
-    given = {
-        part: {k: v for k, v in values.items() if v is not None} for part, values in (flags or {}).items()
-    }
+    given = {part: {k: v for k, v in values.items() if v is not None} for part, values in (flags or {}).items()}
     overrides.append(("the command line", given))
     horizon = next(
         (h for _, part in reversed([*layers, *overrides]) if (h := (part.get("data") or {}).get("horizon"))),
@@ -121,17 +117,13 @@ def resolve(
             if part not in SECTIONS:
                 raise _unknown(place, part, SECTIONS, "a section")
             if not isinstance(values, Mapping):
-                raise UsageError(
-                    f"{place}: section {part} must hold keys and values.", f"Write {part}: {{…}}."
-                )
+                raise UsageError(f"{place}: section {part} must hold keys and values.", f"Write {part}: {{…}}.")
             merged[part].update(values)
             places.update({(part, key): place for key in values})
     name = model or merged["model"].get("name")
     in_file = merged["model"].pop("name", name)
     if name is None:
-        raise UsageError(
-            "No model was named.", "Add --model itransformer; `forecast models` lists the others."
-        )
+        raise UsageError("No model was named.", "Add --model itransformer; `forecast models` lists the others.")
     spec = find(name)
     if in_file != name:
         raise UsageError(
@@ -196,9 +188,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} is no valid YAML: {' '.join(str(error).split())}", "Correct that line."
-        ) from None
+        raise UsageError(f"{path} is no valid YAML: {' '.join(str(error).split())}", "Correct that line.") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no sections.", "Write data:, model:, train: and track: sections.")
     return content
@@ -224,9 +214,7 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
             what = f"a setting of {model}" if part == "model" else f"a setting of {part}"
             raise _unknown(places[part, key], f"{part}.{key}", [f"{part}.{k}" for k in fields], what)
     try:
-        return TypeAdapter(cls).validate_python(
-            {key: _listed(fields[key], value) for key, value in values.items()}
-        )
+        return TypeAdapter(cls).validate_python({key: _listed(fields[key], value) for key, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join([part, *(str(step) for step in first["loc"][:1])])
@@ -263,9 +251,7 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
         if value is not None and value <= 0:
             raise UsageError(f"{key} is {value}; it must be above 0.", f"Set {key} to a positive value.")
     if not 0 <= train.averaging < 1:
-        raise UsageError(
-            f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999."
-        )
+        raise UsageError(f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999.")
     if min(data.split) <= 0 or abs(sum(data.split) - 1) > 1e-6:
         raise UsageError(
             f"data.split is {list(data.split)}; its three shares must be positive and sum to 1.",
@@ -277,7 +263,4 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    return {
-        key: list(entry) if isinstance(entry, tuple) else entry
-        for key, entry in dataclasses.asdict(value).items()
-    }
+    return {key: list(entry) if isinstance(entry, tuple) else entry for key, entry in dataclasses.asdict(value).items()}

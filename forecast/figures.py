@@ -31,9 +31,7 @@ BAND = 0.2  # opacity of one band; bands lie on each other
 BASELINES = ("b1", "b2", "b3", "b4", "b5")
 
 _ROLES = ("ink", "muted", "rule", "model", *BASELINES)
-_HUES = {
-    role: f"#0000{place:02x}" for place, role in enumerate(_ROLES, start=1)
-}  # black would not be written out
+_HUES = {role: f"#0000{place:02x}" for place, role in enumerate(_ROLES, start=1)}  # black would not be written out
 _DASHES = ((5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0), (3.0, 1.0))
 _THIN, _THICK = 1.2, 1.7
 _SETTINGS: dict[Any, Any] = {

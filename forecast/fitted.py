@@ -100,12 +100,9 @@ class Fitted:
         }
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         tensors |= {
-            f"network.{key}": value.detach().cpu().contiguous()
-            for key, value in self.network.state_dict().items()
+            f"network.{key}": value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()
         }
-        (folder / "model.json").write_text(
-            json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        (folder / "model.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
         save_file(tensors, folder / "model.safetensors")
 
     @classmethod
@@ -133,11 +130,7 @@ class Fitted:
         config = config_class(spec)(**model)
         network = network_class(spec)(shape, config)
         network.load_state_dict(
-            {
-                key.removeprefix("network."): value
-                for key, value in tensors.items()
-                if key.startswith("network.")
-            }
+            {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
         schema = described["schema"]
         return cls(
@@ -209,9 +202,7 @@ class Fitted:
         values = scaler.invert(scaled.double().numpy(), series)[:, :steps]  # (S, H, V_out)
         columns = {"yhat": values}
         for level in levels:
-            half = (
-                self.calibration.half_width(level, column[:targets])[:steps] * scaler.std[:, None, :targets]
-            )
+            half = self.calibration.half_width(level, column[:targets])[:steps] * scaler.std[:, None, :targets]
             columns[f"yhat_lo_{level}"], columns[f"yhat_hi_{level}"] = values - half, values + half
         after = np.arange(steps) + self.shape.lookback
         times = calendar.times_at(recent.start[:, None], after, recent.frequency)  # (S, H)
@@ -235,9 +226,7 @@ def _numbers(names: pl.Series, trained: Sequence[str]) -> np.ndarray:
     number = pl.DataFrame(
         {"name": list(trained), "number": np.arange(len(trained))}, schema_overrides={"name": pl.String}
     )
-    found = pl.DataFrame({"name": names.cast(pl.String)}).join(
-        number, on="name", how="left", maintain_order="left"
-    )
+    found = pl.DataFrame({"name": names.cast(pl.String)}).join(number, on="name", how="left", maintain_order="left")
     return found["number"].fill_null(-1).to_numpy()
 
 
@@ -256,9 +245,7 @@ def _recent(frame: SeriesFrame, lookback: int, horizon: int) -> SeriesFrame:
     )
 
 
-def _long(
-    frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]
-) -> pl.DataFrame:
+def _long(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """One row a series, variate and step: `unique_id, ds` and the columns (S, H, V_out)."""
     series, steps = times.shape
     names = frame.names[:targets]
@@ -279,14 +266,10 @@ def _long(
     )
 
 
-def _wide(
-    frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]
-) -> pl.DataFrame:
+def _wide(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """One row a step and one column a variate, named as in the table; intervals are `NAME_lo_80`, `NAME_hi_80`."""
     if len(frame.keys) > 1:
-        raise UsageError(
-            "Series that do not share one time axis cannot be written wide.", "Leave out --wide."
-        )
+        raise UsageError("Series that do not share one time axis cannot be written wide.", "Leave out --wide.")
     names = frame.names[:targets].cast(pl.String).to_list()
     time = frame.schema.time or "ds"
     wide = {time: restore(times[0], frame.time_type)}

@@ -83,9 +83,7 @@ def fit(
     if resume is not None:
         resolved, data, fingerprint = _interrupted(resume, data)
     else:
-        resolved = resolve(
-            model, file=os.fspath(config) if config else None, settings=settings, flags=flags(**options)
-        )
+        resolved = resolve(model, file=os.fspath(config) if config else None, settings=settings, flags=flags(**options))
         fingerprint = None
     found = read(resolved, data)
     if fingerprint not in (None, found.fingerprint):
@@ -104,9 +102,7 @@ def fit(
 
     torch.set_flush_denormal(True)  # a denormal operand can make a product a hundred times slower
     spec = find(resolved.name)
-    with tracking.tracked(
-        resolved.track.experiment, f"{spec.name}-{_stem(found.facts['source'])}", resume
-    ) as run:
+    with tracking.tracked(resolved.track.experiment, f"{spec.name}-{_stem(found.facts['source'])}", resume) as run:
         if resume is None:
             run.text("config.yaml", resolved.to_yaml())
             run.params(summary.flat(resolved.to_dict()))
@@ -238,9 +234,7 @@ def _interrupted(run_id: str, data: Any) -> tuple[RunConfig, Any, str]:
 
     run = tracking.stored_run(run_id)
     if run.info.status == "FINISHED":
-        raise UsageError(
-            f"Run {run_id} is finished.", f"Register it: forecast register {run_id} --name NAME."
-        )
+        raise UsageError(f"Run {run_id} is finished.", f"Register it: forecast register {run_id} --name NAME.")
     config = from_dict(yaml.safe_load(tracking.run_text(run_id, "config.yaml")))
     tags = run.data.tags
     return config, tags["data.source"] if data is None else data, tags["data.sha256"]
@@ -259,10 +253,7 @@ class _Clock:
 
     @property
     def seconds(self) -> dict[str, float]:
-        return {
-            stage: round(spent, 3)
-            for stage, spent in {**self._laps, "total": self._last - self._start}.items()
-        }
+        return {stage: round(spent, 3) for stage, spent in {**self._laps, "total": self._last - self._start}.items()}
 
 
 def _stem(source: str) -> str:

@@ -32,11 +32,7 @@ def decide(
     against = f"{metric} {score:.4g} against {baselines[best]:.4g} of {best}"
     if not score < baselines[best]:
         reason = f"does not beat the best baseline: {against}"
-        return (
-            Decision("promoted", f"forced although it {reason}", True)
-            if force
-            else Decision("refused", reason)
-        )
+        return Decision("promoted", f"forced although it {reason}", True) if force else Decision("refused", reason)
     if obstacle:
         if force:
             return Decision("promoted", f"forced although the champion {obstacle}; {against}", True)

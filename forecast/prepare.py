@@ -167,9 +167,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         shape = replace(shape, lookback=champion.shape.lookback)
         test = parts[2].with_lookback(shape.lookback)
         if len(test) < len(parts[2]):
-            raise UsageError(
-                f"needs {shape.lookback} rows before each forecast", "Register under another name."
-            )
+            raise UsageError(f"needs {shape.lookback} rows before each forecast", "Register under another name.")
         parts[2] = test
     naive_error = seasonal_error(buffer, read.split.train_end, season)[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)

@@ -80,9 +80,7 @@ def _admit(
         champion, rescored, obstacle = versions.champion(name), None, ""
         if champion is not None and champion.model_id != model_id:
             try:
-                rescored = rescore(
-                    open_folder(versions.fetch(f"models:/{name}/{champion.version}")), again(), metric
-                )
+                rescored = rescore(open_folder(versions.fetch(f"models:/{name}/{champion.version}")), again(), metric)
             except UsageError as error:
                 obstacle = error.message
         decision = decide(errors[fitted.name], baselines, rescored, metric, obstacle=obstacle, force=force)

@@ -35,9 +35,7 @@ _TABLE = (
     ),
     ModelSpec("naive", "series", ".models.naive:Naive", "", "the last value, repeated"),
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
-    ModelSpec(
-        "linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"
-    ),
+    ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),
 )
 MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _TABLE})
 BASELINES = tuple(spec.name for spec in _TABLE if spec.baseline)

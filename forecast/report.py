@@ -189,11 +189,7 @@ def _mean_error(forecast: np.ndarray, truth: np.ndarray) -> float:
 
 def _change(mine: float, theirs: float) -> float:
     """By how many percent `mine` differs from `theirs`; NaN where that says nothing."""
-    return (
-        100 * (mine / theirs - 1)
-        if math.isfinite(mine) and math.isfinite(theirs) and theirs > 0
-        else math.nan
-    )
+    return 100 * (mine / theirs - 1) if math.isfinite(mine) and math.isfinite(theirs) and theirs > 0 else math.nan
 
 
 def _time(value: np.generic) -> str:
@@ -242,11 +238,7 @@ def _second_line(report: Report, outcome: Verdict) -> str:
 
 def _score_columns(report: Report) -> list[tuple[str, str]]:
     scores = report.scores.values()
-    return [
-        (side, m)
-        for side in ("scaled", "original")
-        for m in _unique(m for s in scores for m in getattr(s, side))
-    ]
+    return [(side, m) for side in ("scaled", "original") for m in _unique(m for s in scores for m in getattr(s, side))]
 
 
 def _deciding_side(report: Report) -> str:
@@ -283,9 +275,7 @@ def _score_table(report: Report) -> str:
     sides = {side: sum(side == other for other, _ in columns) for side, _ in columns}
     words = {"scaled": "scaled", "original": "original units"}
     head = f"<tr><th></th>{'<th></th>' if len(counts) > 1 else ''}"
-    head += "".join(
-        f'<th class="group" colspan="{count}">{words[side]}</th>' for side, count in sides.items()
-    )
+    head += "".join(f'<th class="group" colspan="{count}">{words[side]}</th>' for side, count in sides.items())
     head += f"</tr>\n<tr><th>method</th>{'<th>windows</th>' if len(counts) > 1 else ''}"
     for column in columns:
         tag = '<span class="tag">decides</span>' if column == deciding else ""
@@ -308,18 +298,12 @@ def _examples(report: Report, looks: Mapping[str, Look]) -> str:
     for depth, level in enumerate(levels, start=1):
         opacity = 1 - (1 - figures.BAND) ** depth
         keys.append(f'<li><i class="patch" style="opacity:{opacity:.2f}"></i>{level}% interval</li>')
-    keys += [
-        _key(name, looks[name]) for name in _unique(example.baseline_name for example in report.examples)
-    ]
+    keys += [_key(name, looks[name]) for name in _unique(example.baseline_name for example in report.examples)]
     cards = []
     for place, example in enumerate(report.examples):
-        pair = _column(
-            [_mean_error(values, example.truth) for values in (example.forecast, example.baseline)]
-        )
+        pair = _column([_mean_error(values, example.truth) for values in (example.forecast, example.baseline)])
         note = f"MAE {pair[0]}, {_text(example.baseline_name)} {pair[1]}"
-        note = " · ".join(
-            filter(None, (_text(example.unit_note), f"from {_time(example.future_times[0])}", note))
-        )
+        note = " · ".join(filter(None, (_text(example.unit_note), f"from {_time(example.future_times[0])}", note)))
         drawing = figures.forecast_figure(
             f"example {place}",
             _plain(f"{example.title}: forecast with intervals, {example.baseline_name} and measured values"),
@@ -425,9 +409,7 @@ def _coverage(report: Report) -> str:
         )
         if known and abs(off) > TOLERANCE:
             size = "few: they are too narrow" if off < 0 else "many: they are too wide"
-            words.append(
-                f"The {level}% intervals hold {percent:.1f}% of the truth, {abs(off):.1f} points too {size}."
-            )
+            words.append(f"The {level}% intervals hold {percent:.1f}% of the truth, {abs(off):.1f} points too {size}.")
     if not rows:
         return ""
     if not words and all(map(math.isfinite, report.coverage.values())):
@@ -445,9 +427,7 @@ def _ledger(entries: Sequence[Mapping[str, object]], none: str) -> str:
     """One row an entry, one column a key, in the order in which they appear; numbers stand to the right."""
     if not entries:
         return f"<p>{none}</p>\n"
-    columns = {
-        key: [entry.get(key) for entry in entries] for key in _unique(k for entry in entries for k in entry)
-    }
+    columns = {key: [entry.get(key) for entry in entries] for key in _unique(k for entry in entries for k in entry)}
     side = {key: "" if any(map(_is_number, column)) else ' class="words"' for key, column in columns.items()}
     head = "".join(f"<th{side[key]}>{_text(key.replace('_', ' '))}</th>" for key in columns)
     cells = [[f"<td{side[key]}>{_cell(value)}</td>" for value in column] for key, column in columns.items()]

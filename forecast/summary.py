@@ -133,9 +133,7 @@ def _examples(
     for row in range(count):
         variate, series = row % targets, int(batch.series[row])
         std, mean = prepared.scaler.std[series, variate], prepared.scaler.mean[series, variate]
-        steps = (
-            int(batch.origin[row]) - frame.offsets[series] + 1 + np.arange(-lookback, prepared.shape.horizon)
-        )
+        steps = int(batch.origin[row]) - frame.offsets[series] + 1 + np.arange(-lookback, prepared.shape.horizon)
         times = calendar.times_at(frame.start[series], steps, frame.frequency)
         if frame.frequency.unit != "step":
             times = times.astype("datetime64[us]")

@@ -222,9 +222,7 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
             if found is None:
                 raise
     if found.lifecycle_stage != "active":
-        raise UsageError(
-            f"Experiment {name!r} was deleted.", f"Restore it or choose another: --experiment {name}-2."
-        )
+        raise UsageError(f"Experiment {name!r} was deleted.", f"Restore it or choose another: --experiment {name}-2.")
     return str(found.experiment_id)
 
 
@@ -270,9 +268,7 @@ def best_run(metric: str) -> str:
         max_results=1,
     )
     if not runs:
-        raise ArtifactError(
-            "There is no finished fit to register.", "Run `forecast fit DATA --model NAME` first."
-        )
+        raise ArtifactError("There is no finished fit to register.", "Run `forecast fit DATA --model NAME` first.")
     return str(runs[0].info.run_id)
 
 
@@ -293,7 +289,5 @@ def model_of_run(run_id: str) -> str:
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     ready = [m.model_id for m in models if m.name == _MODEL and m.status == LoggedModelStatus.READY]
     if not ready:
-        raise ArtifactError(
-            f"Run {run_id} holds no finished model.", f"Resume it: forecast fit --resume {run_id}."
-        )
+        raise ArtifactError(f"Run {run_id} holds no finished model.", f"Resume it: forecast fit --resume {run_id}.")
     return str(ready[0])

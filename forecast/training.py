@@ -172,7 +172,5 @@ def _device(name: str) -> tuple[str, Any]:
     if accelerator is None or (number and not number.isdigit()):
         raise UsageError(f"Device {name!r} is not known.", "Use auto, cpu, cuda or cuda:0.")
     if accelerator == "gpu" and not torch.cuda.is_available():
-        raise UsageError(
-            f"Device {name!r} was asked for, but torch finds no CUDA device.", "Use --device cpu."
-        )
+        raise UsageError(f"Device {name!r} was asked for, but torch finds no CUDA device.", "Use --device cpu.")
     return accelerator, [int(number)] if number else 1

@@ -44,9 +44,7 @@ def fetch(uri: str) -> Path:
         pinned = f"models:/{version.name}/{version.version}" if version else uri
         folder = Path(mlflow.artifacts.download_artifacts(pinned))
     except (MlflowException, OSError) as error:
-        raise ArtifactError(
-            f"{uri} cannot be resolved: {str(error).splitlines()[0]}", _hint(client, uri)
-        ) from None
+        raise ArtifactError(f"{uri} cannot be resolved: {str(error).splitlines()[0]}", _hint(client, uri)) from None
     if version and "sha256" in version.tags:
         registered = json.loads(version.tags["sha256"])
         found = bundle.checksums(folder)
@@ -86,9 +84,7 @@ def add(name: str, model_id: str, decision: Decision, tags: Mapping[str, str]) -
     client = open_store()
     try:
         existing = [v for v in client.search_model_versions(f"name = '{name}'") if v.model_id == model_id]
-        number = (
-            existing[0].version if existing else mlflow.register_model(f"models:/{model_id}", name).version
-        )
+        number = existing[0].version if existing else mlflow.register_model(f"models:/{model_id}", name).version
         for key, value in {**tags, "decision": decision.verdict, "reason": decision.reason}.items():
             client.set_model_version_tag(name, number, key, value)
         alias = None

@@ -118,9 +118,7 @@ class Result:
         ]
         if self.passed:
             return "  ".join(["PASS", self.case, *errors])
-        told = "; ".join(self.failures[:3]) + (
-            f"; and {more} more" if (more := len(self.failures) - 3) > 0 else ""
-        )
+        told = "; ".join(self.failures[:3]) + (f"; and {more} more" if (more := len(self.failures) - 3) > 0 else "")
         return " ".join("  ".join(["FAIL", self.case, *errors, f"{self.path}: {told}"]).split("\n"))
 
 
@@ -153,13 +151,9 @@ def collected(net: nn.Module, modules: Mapping[str, str]) -> Iterator[Tensors]:
 
 def reproduce_itransformer(golden: Golden, dtype: torch.dtype) -> Tensors:
     """iTransformer: `x_enc` (B, L, V) and marks (B, L, K); intermediate values are of all V + K tokens."""
-    inputs = {
-        name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in golden.under("input").items()
-    }
+    inputs = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in golden.under("input").items()}
     if "x_enc" not in inputs or inputs.keys() - {"x_enc", "x_mark_enc"}:
-        raise UnusableError(
-            f"inputs are {', '.join(inputs) or 'absent'}; x_enc and perhaps x_mark_enc are known"
-        )
+        raise UnusableError(f"inputs are {', '.join(inputs) or 'absent'}; x_enc and perhaps x_mark_enc are known")
     past = inputs["x_enc"]
     marks = inputs.get("x_mark_enc", past.new_zeros(*past.shape[:2], 0))
     horizon, variates = golden.setting("pred_len"), past.shape[2]
@@ -172,9 +166,7 @@ def reproduce_itransformer(golden: Golden, dtype: torch.dtype) -> Tensors:
         activation=golden.setting("activation"),
         use_norm=bool(golden.setting("use_norm")),
     )
-    net = ITransformer(
-        WindowShape(golden.setting("seq_len"), horizon, variates, variates, marks.shape[2]), config
-    )
+    net = ITransformer(WindowShape(golden.setting("seq_len"), horizon, variates, variates, marks.shape[2]), config)
     weights = golden.under("param")
     load_reference_weights(net.to(dtype).eval(), weights)
     window = Window(
@@ -299,9 +291,7 @@ def peak(tensor: Tensor) -> float:
 def main() -> int:
     """Print a line a file, then the count; 0 if all pass."""
     parser = argparse.ArgumentParser(description="Compare the networks with reference tensors.")
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="safetensors file in the format of tests/golden"
-    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="safetensors file in the format of tests/golden")
     passed = failed = 0
     for path in parser.parse_args().files:
         result = check(path)

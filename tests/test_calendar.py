@@ -137,9 +137,7 @@ def test_dates_that_can_be_read_both_ways_are_refused_with_both_readings() -> No
     )
     assert "--dates day-first" in caught.value.hint
     assert parse_times(column, where, "day-first")[0].tolist() == micros("2021-04-04", "2021-04-03").tolist()
-    assert (
-        parse_times(column, where, "month-first")[0].tolist() == micros("2021-04-04", "2021-03-04").tolist()
-    )
+    assert parse_times(column, where, "month-first")[0].tolist() == micros("2021-04-04", "2021-03-04").tolist()
 
 
 @pytest.mark.parametrize(
@@ -258,9 +256,7 @@ def test_positions_undo_times_at(alias: str, start: object, steps: list[int]) ->
     if frequency.unit == "month" and not frequency.end:
         begin = int(np.datetime64(np.datetime64(begin, "us"), "M").astype("M8[us]").astype(np.int64))
     if frequency.end:
-        begin = (
-            int((np.datetime64(np.datetime64(begin, "us"), "M") + 1).astype("M8[us]").astype(np.int64)) - DAY
-        )
+        begin = int((np.datetime64(np.datetime64(begin, "us"), "M") + 1).astype("M8[us]").astype(np.int64)) - DAY
     times = times_at(begin, np.array(steps), frequency)
     assert positions(times, begin, frequency).tolist() == steps
     assert not off_grid(times, begin, frequency).any()
@@ -297,9 +293,7 @@ def test_marks_are_those_of_the_published_embeddings(alias: str, names: tuple[st
 EVERY = ("second", "minute", "hour", "weekday", "day", "yearday", "month", "week")
 
 
-@given(
-    st.lists(st.datetimes(pd.Timestamp("1600-01-01"), pd.Timestamp("2400-01-01")), min_size=1, max_size=30)
-)
+@given(st.lists(st.datetimes(pd.Timestamp("1600-01-01"), pd.Timestamp("2400-01-01")), min_size=1, max_size=30))
 def test_marks_follow_their_formulas_and_stay_within_a_half(moments: list[pd.Timestamp]) -> None:
     features = mark_codes(np.array(moments, "M8[us]").astype(np.int64), EVERY) / mark_scale(EVERY) - 0.5
     assert features.min() >= -0.5 and features.max() <= 0.5

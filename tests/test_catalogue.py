@@ -160,9 +160,7 @@ def test_the_three_ways_of_rounding_differ_where_shares_do_not_come_out_even() -
 
 
 def test_borders_refuse_a_table_that_ends_before_the_published_split() -> None:
-    with pytest.raises(
-        DataError, match=r"etth1: the published split ends at row 14,400; the table has 9,000 rows"
-    ):
+    with pytest.raises(DataError, match=r"etth1: the published split ends at row 14,400; the table has 9,000 rows"):
         borders(card("etth1"), 9_000, 96)
 
 
@@ -170,9 +168,7 @@ def test_borders_refuse_a_table_that_ends_before_the_published_split() -> None:
 def test_borders_refuse_a_lookback_that_leaves_nothing_to_forecast(name: str, part: str) -> None:
     entry = card(name)
     lookback = 8_640 if name == "etth1" else 3_571
-    with pytest.raises(
-        DataError, match=rf"lookback of {lookback} steps leaves nothing to forecast in the {part}"
-    ):
+    with pytest.raises(DataError, match=rf"lookback of {lookback} steps leaves nothing to forecast in the {part}"):
         borders(entry, entry.rows, lookback)
     assert borders(entry, entry.rows, lookback - 1)
 
@@ -217,9 +213,7 @@ def test_a_file_two_folders_down_is_not_found(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "weather.csv").touch()
     monkeypatch.setenv("FORECAST_DATA", str(tmp_path))
-    with pytest.raises(
-        DataError, match=r"weather: found no weather.csv or weather.parquet in FORECAST_DATA="
-    ):
+    with pytest.raises(DataError, match=r"weather: found no weather.csv or weather.parquet in FORECAST_DATA="):
         locate(card("weather"))
 
 
@@ -330,9 +324,7 @@ def test_an_unlikely_name_gets_the_list() -> None:
         ("note: null", "note: [", "not readable as YAML", "Mend"),
     ],
 )
-def test_a_wrong_card_names_its_file_and_key(
-    shelf: Path, old: str, new: str, message: str, hint: str
-) -> None:
+def test_a_wrong_card_names_its_file_and_key(shelf: Path, old: str, new: str, message: str, hint: str) -> None:
     text = shelf.read_text()
     assert old in text
     shelf.write_text(text.replace(old, new))
@@ -399,9 +391,7 @@ def test_settings_are_those_of_the_authors_scripts(path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize(
-    "typed", ["itransformer/etth1", "itransformer/etth1.yaml", "configs/itransformer/etth1.yaml"]
-)
+@pytest.mark.parametrize("typed", ["itransformer/etth1", "itransformer/etth1.yaml", "configs/itransformer/etth1.yaml"])
 def test_a_published_setting_is_found_from_any_folder(
     typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,9 +399,7 @@ def test_a_published_setting_is_found_from_any_folder(
     assert config_file(typed) == ROOT / "configs" / "itransformer" / "etth1.yaml"
 
 
-def test_a_file_of_ones_own_comes_before_a_published_setting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_ones_own_comes_before_a_published_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "itransformer" / "etth1.yaml"
     own.parent.mkdir()
@@ -419,9 +407,7 @@ def test_a_file_of_ones_own_comes_before_a_published_setting(
     assert config_file("itransformer/etth1.yaml").resolve() == own
 
 
-@pytest.mark.parametrize(
-    "typed", ["etth1", "itransformer/eth1.yaml", "configs/itransformr/etth1.yaml", "mine/etth1"]
-)
+@pytest.mark.parametrize("typed", ["etth1", "itransformer/eth1.yaml", "configs/itransformr/etth1.yaml", "mine/etth1"])
 def test_an_unknown_setting_gets_the_nearest_name(typed: str) -> None:
     with pytest.raises(UsageError, match=re.escape(f"{typed}: no such file")) as error:
         config_file(typed)

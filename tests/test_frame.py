@@ -26,9 +26,7 @@ def hours(count: int, start: str = "2020-01-01") -> pl.Series:
 
 def waves(rows: int = 48, variates: int = 3) -> pl.DataFrame:
     t = np.arange(rows)
-    return pl.DataFrame(
-        [hours(rows), *(pl.Series(f"v{i}", np.sin(t * (i + 1)) + i) for i in range(variates))]
-    )
+    return pl.DataFrame([hours(rows), *(pl.Series(f"v{i}", np.sin(t * (i + 1)) + i) for i in range(variates))])
 
 
 def long(lengths: dict[str, int]) -> pl.DataFrame:
@@ -156,11 +154,7 @@ def test_a_constant_column_is_noted_and_a_constant_target_refused() -> None:
 
 
 def test_repeated_times_without_an_id_are_refused_when_many() -> None:
-    keys = (
-        long({"a": 6, "b": 6})
-        .with_columns(shop=pl.lit("s"), unique_id=pl.lit("k"))
-        .rename({"unique_id": "key"})
-    )
+    keys = long({"a": 6, "b": 6}).with_columns(shop=pl.lit("s"), unique_id=pl.lit("k")).rename({"unique_id": "key"})
     assert "no column alone tells the series apart" in refused(keys)
 
 
@@ -177,9 +171,7 @@ def test_unsorted_rows_are_sorted_and_counted_from_the_file(tmp_path: Path) -> N
     rows = ["2020-01-01,1", "2020-01-03,3", "2020-01-02,2", "2020-01-05,5", "2020-01-04,4"]
     frame, table = framed(saved(tmp_path, "ds,y\n" + "\n".join(rows)))
     assert frame.values.ravel().tolist() == [1, 2, 3, 4, 5]
-    assert table.ledger.repairs == (
-        Repair("sorted", 2, "line 4, 2020-01-02", "rows were put in order of time"),
-    )
+    assert table.ledger.repairs == (Repair("sorted", 2, "line 4, 2020-01-02", "rows were put in order of time"),)
 
 
 def test_repeated_times_become_the_mean_of_their_seen_values() -> None:

@@ -41,9 +41,7 @@ def changed(source: Path, folder: Path, change: Change) -> Path:
 
 def authors_weights() -> dict[str, Tensor]:
     tensors, _ = open_golden(NORM_MARKS)
-    return {
-        name.removeprefix("param."): tensor for name, tensor in tensors.items() if name.startswith("param.")
-    }
+    return {name.removeprefix("param."): tensor for name, tensor in tensors.items() if name.startswith("param.")}
 
 
 def network_of_norm_marks() -> ITransformer:
@@ -145,9 +143,7 @@ def test_tensor_that_is_not_understood_fails_the_file(tmp_path: Path) -> None:
         ("activation", "relu", "output is off"),
     ],
 )
-def test_metadata_that_does_not_fit_fails_with_the_reason(
-    tmp_path: Path, key: str, value: object, told: str
-) -> None:
+def test_metadata_that_does_not_fit_fails_with_the_reason(tmp_path: Path, key: str, value: object, told: str) -> None:
     def alter(tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         where = meta if key == "model" else meta["config"]
         where[key] = value

@@ -21,9 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 def small(shape: WindowShape = SHAPE, *, dropout: float = 0.1, use_norm: bool = True) -> ITransformer:
     torch.manual_seed(1)
-    return ITransformer(
-        shape, ITransformerConfig(d_model=16, d_ff=24, heads=4, dropout=dropout, use_norm=use_norm)
-    )
+    return ITransformer(shape, ITransformerConfig(d_model=16, d_ff=24, heads=4, dropout=dropout, use_norm=use_norm))
 
 
 def waves(shape: WindowShape = SHAPE, batch: int = 4, seen: float = 1.0) -> Window:
@@ -220,9 +218,7 @@ def test_attention_drops_shares_in_training() -> None:
 def test_seed_draws_the_initial_weights_of_the_authors_layers() -> None:
     torch.manual_seed(1)
     embed = nn.Linear(24, 16)
-    blocks = [
-        [*(nn.Linear(16, 16) for _ in range(4)), nn.Conv1d(16, 24, 1), nn.Conv1d(24, 16, 1)] for _ in range(2)
-    ]
+    blocks = [[*(nn.Linear(16, 16) for _ in range(4)), nn.Conv1d(16, 24, 1), nn.Conv1d(24, 16, 1)] for _ in range(2)]
     project = nn.Linear(16, 12)
     net = small()
     assert torch.equal(net.embed.weight, embed.weight)
@@ -277,9 +273,7 @@ def test_settings_that_cannot_be_built_are_refused_by_name(settings: dict[str, o
 
 
 def test_importing_the_models_package_loads_no_torch() -> None:
-    lines = (
-        "import sys, forecast.models as m; assert 'ITransformer' in dir(m); assert 'torch' not in sys.modules"
-    )
+    lines = "import sys, forecast.models as m; assert 'ITransformer' in dir(m); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -201,8 +201,7 @@ def test_import_loads_no_matplotlib_and_rendering_no_pyplot() -> None:
         (
             {"grown": 1.0, "naive": 0.25},
             "worse",
-            "grown is worse than the best baseline, naive, with 4.0 times its error: "
-            "scaled MSE 1.000 against 0.250",
+            "grown is worse than the best baseline, naive, with 4.0 times its error: scaled MSE 1.000 against 0.250",
         ),
         (
             {"grown": 0.1, "naive": 0.0},
@@ -327,9 +326,7 @@ def test_a_method_looks_the_same_in_every_legend() -> None:
     drawn = {name: {style for style, other in keys if other == name} for _, name in keys}
     assert {name: len(styles) for name, styles in drawn.items()} == dict.fromkeys(drawn, 1)
     assert [name for _, name in keys].count("seasonal-naive") == 2
-    assert (
-        len({style for styles in drawn.values() for style in styles}) == len(drawn) - 1
-    )  # model and validation
+    assert len({style for styles in drawn.values() for style in styles}) == len(drawn) - 1  # model and validation
 
 
 def test_looks_stay_distinct_for_as_many_baselines_as_there_are_colours() -> None:
@@ -366,18 +363,14 @@ def test_missing_truth_leaves_a_gap_and_a_lone_value_a_dot() -> None:
 
 def test_one_step_ahead_is_drawn_as_dots_and_bars() -> None:
     one = {80: (GROWN[:1] - 12, GROWN[:1] + 12)}
-    svg = draw(
-        times=MONTHS[:37], measured=PASSENGERS[:37], forecast=GROWN[:1], bands=one, baseline=SEASONAL[:1]
-    )
+    svg = draw(times=MONTHS[:37], measured=PASSENGERS[:37], forecast=GROWN[:1], bands=one, baseline=SEASONAL[:1])
     assert re.search(r"stroke: var\(--model\); stroke-opacity: 0.2; stroke-width: 5", svg)
     assert len(re.findall(r"<use [^>]*fill: var\(--(?:model|b1)\)", svg)) == 2
 
 
 def test_values_that_are_all_missing_or_infinite_still_give_a_figure() -> None:
     nothing = np.full(12, np.nan)
-    svg = draw(
-        measured=np.full(48, np.inf), forecast=nothing, baseline=nothing, bands={80: (nothing, nothing)}
-    )
+    svg = draw(measured=np.full(48, np.inf), forecast=nothing, baseline=nothing, bands={80: (nothing, nothing)})
     assert strokes(svg, "model") == []
 
 
@@ -400,9 +393,7 @@ def test_labels_of_dates_do_not_touch(start: str, minutes: int) -> None:
     times = np.datetime64(start) + np.arange(48) * np.timedelta64(minutes, "m")
     svg = draw(times=times)
     baseline = r'translate\(([\d.]+) ([\d.]+)\)">(\d\d \w+|\w+ \d{4}|\d{4}|\d\d:\d\d:\d\d)<'
-    centred = (
-        r'text-anchor: middle[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>(\d\d \w+|\w+ \d{4}|\d{4}|\d\d:\d\d:\d\d)<'
-    )
+    centred = r'text-anchor: middle[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>(\d\d \w+|\w+ \d{4}|\d{4}|\d\d:\d\d:\d\d)<'
     width = 5.5  # of a letter at this size, generously
     left = [(float(x), len(text) * width) for x, _, text in re.findall(baseline, svg)]
     left += [(float(x) - len(text) * width / 2, len(text) * width) for x, _, text in re.findall(centred, svg)]

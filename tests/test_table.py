@@ -210,9 +210,7 @@ def test_mutated_text_gives_a_table_or_a_data_error(tmp_path: Path, data: st.Dat
     for _ in range(data.draw(st.integers(1, 5))):
         place = data.draw(st.integers(0, len(content)))
         content[place : place + data.draw(st.integers(0, 3))] = data.draw(
-            st.sampled_from(
-                [b"", b'"', b",", b"\n", b";", b"\x00", b"\xff", b"NA", b"\r", b"e", b"-", b"\xc3"]
-            )
+            st.sampled_from([b"", b'"', b",", b"\n", b";", b"\x00", b"\xff", b"NA", b"\r", b"e", b"-", b"\xc3"])
         )
     try:
         table = read(saved(tmp_path, bytes(content)))
@@ -298,9 +296,7 @@ def test_writing_refuses_other_formats_and_missing_folders(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(pl.DataFrame({"y": [1]}), tmp_path / "out.csv")
 
     def full_disk(descriptor: int) -> None:

@@ -53,9 +53,7 @@ def parse(alias: str) -> Frequency:
         written = f"{match[1] if count > 1 else ''}{unit}" + (f"-{anchor}" if anchor else "")
         if unit in _MONTH_UNITS and (anchor is None or (anchor in MONTHS and _MONTH_UNITS[unit] > 1)):
             return Frequency(written, "month", count * _MONTH_UNITS[unit], end=unit.endswith("E"))
-        if (clock := dict(_CLOCK_UNITS).get(unit)) and (
-            anchor is None or (unit == "W" and anchor in WEEKDAYS)
-        ):
+        if (clock := dict(_CLOCK_UNITS).get(unit)) and (anchor is None or (unit == "W" and anchor in WEEKDAYS)):
             return Frequency(written, "us", count * clock)
         if not unit and match[1] and anchor is None:
             return Frequency(str(count), "step", count)
@@ -85,11 +83,7 @@ def infer(
     if time_type.steps:
         count, share = _common_step(np.diff(times)[inner], origin)
         return Frequency(str(count), "step", count), share
-    if (
-        time_type.zone is not None
-        and not _midnights(times)
-        and _midnights(wall := _wall(times, time_type.zone))
-    ):
+    if time_type.zone is not None and not _midnights(times) and _midnights(wall := _wall(times, time_type.zone)):
         times = wall
     steps = np.diff(times)[inner]
     if np.median(steps) > 27.5 * DAY and (monthly := _monthly(times, inner, origin)):
@@ -130,9 +124,7 @@ def _monthly(times: np.ndarray, inner: np.ndarray, origin: str) -> tuple[Frequen
     """Months, quarters or years, if nearly all times keep their day of the month or are ends of months."""
     months, rest = _split_months(times)
     following, past = _split_months(times + DAY)
-    end = bool(
-        (past < DAY).mean() >= 0.95
-    )  # 31 December keeps its day of the month, but is an end all the same
+    end = bool((past < DAY).mean() >= 0.95)  # 31 December keeps its day of the month, but is an end all the same
     if end:
         months, rest = following - 1, past
     if (rest[1:] == rest[:-1])[inner].mean() < 0.95:
@@ -183,9 +175,7 @@ def _on_calendar(times: np.ndarray, frequency: Frequency, zone: str | None) -> n
     return _wall(times, zone) if zone is not None and zone != "UTC" and frequency.local else times
 
 
-def positions(
-    times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None
-) -> np.ndarray:
+def positions(times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None) -> np.ndarray:
     """Steps from `start` to `times`, int64, rounded down where a time is off the grid (`off_grid` tells)."""
     times, start = np.broadcast_arrays(np.asarray(times, np.int64), np.asarray(start, np.int64))
     times, start = _on_calendar(times, frequency, zone), _on_calendar(start, frequency, zone)
@@ -213,9 +203,7 @@ def times_at(
     return _instants(result, zone) if begin is not start and zone is not None else result
 
 
-def off_grid(
-    times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None
-) -> np.ndarray:
+def off_grid(times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None) -> np.ndarray:
     """Bool: which times no whole number of steps from `start` reaches."""
     if frequency.unit != "month" and (not frequency.local or zone in (None, "UTC")):
         off: np.ndarray = (np.asarray(times) - start) % frequency.count != 0

@@ -62,9 +62,7 @@ class Card:
     title: str
     files: tuple[str, ...]  # accepted file names, the preferred one first
     time: str | None  # time column; None: the rows are the axis
-    variates: (
-        tuple[str, ...] | int
-    )  # value columns, or how many where the file or this card does not name them
+    variates: tuple[str, ...] | int  # value columns, or how many where the file or this card does not name them
     target: str | None  # what a univariate forecast is of; None: nothing is singled out
     freq: str  # pandas offset alias of a step
     rows: int
@@ -191,15 +189,11 @@ def config_file(name: str) -> Path:
     if path.is_file():
         return path
     folder = _folder("configs")
-    known = {
-        file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))
-    }
+    known = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
     # The README writes configs/itransformer/etth1.yaml: that works from any folder.
     setting = name.removeprefix("configs/").removesuffix(".yaml")
     if setting not in known:
-        raise UsageError(
-            f"{name}: no such file, and no published setting of that name.", _nearest(setting, known)
-        )
+        raise UsageError(f"{name}: no such file, and no published setting of that name.", _nearest(setting, known))
     return known[setting]
 
 
@@ -235,9 +229,7 @@ def _read_headerless(card: Card, path: Path) -> "pl.DataFrame":
         frame = pl.read_csv(path, has_header=False, infer_schema_length=None).cast(pl.Float64)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: not a table of numbers ({reason}).", f"Get it again from {card.address}."
-        ) from error
+        raise DataError(f"{path}: not a table of numbers ({reason}).", f"Get it again from {card.address}.") from error
     _check_width(card, path, frame.width)
     return frame.rename(dict(zip(frame.columns, map(str, range(frame.width)), strict=True)))
 
@@ -282,15 +274,11 @@ def _is_count(value: object) -> bool:
 
 
 def _is_names(value: object) -> bool:
-    return (
-        isinstance(value, list) and len(set(map(str, value))) == len(value) > 0 and all(map(_is_text, value))
-    )
+    return isinstance(value, list) and len(set(map(str, value))) == len(value) > 0 and all(map(_is_text, value))
 
 
 def _is_sum(value: object) -> bool:
-    return value is None or (
-        isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-    )
+    return value is None or (isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"))
 
 
 def _is_sums(value: object) -> bool:
@@ -346,9 +334,7 @@ def _parse(path: Path) -> Card:
         raise ArtifactError(f"{path}: not readable as YAML ({error}).", "Mend the card.") from error
     known = [field.name for field in fields(Card)]
     if not isinstance(content, dict):
-        raise ArtifactError(
-            f"{path}: a card is a mapping, not {type(content).__name__}.", f"Keys: {', '.join(known)}."
-        )
+        raise ArtifactError(f"{path}: a card is a mapping, not {type(content).__name__}.", f"Keys: {', '.join(known)}.")
     for key in content:
         if key not in known:
             raise ArtifactError(f"{path}: {key!r} is not a key of a card.", _nearest(str(key), known))
@@ -359,28 +345,16 @@ def _parse(path: Path) -> Card:
         if not valid(content[key]):
             raise ArtifactError(f"{path}: {key} is {content[key]!r}.", f"It must be {meaning}.")
     if content["name"] != path.stem:
-        raise ArtifactError(
-            f"{path}: name is {content['name']!r}.", f"It must be that of the file, {path.stem}."
-        )
+        raise ArtifactError(f"{path}: name is {content['name']!r}.", f"It must be that of the file, {path.stem}.")
     if set(content["sha256"]) != set(content["files"]):
-        raise ArtifactError(
-            f"{path}: sha256 lists other files than `files`.", "Give each file a sum or null."
-        )
+        raise ArtifactError(f"{path}: sha256 lists other files than `files`.", "Give each file a sum or null.")
     split = content["split"]
     content["split"] = Shares(**split) if "rounding" in split else tuple(tuple(split[part]) for part in PARTS)
     for key in ("files", "variates"):
         content[key] = tuple(content[key]) if isinstance(content[key], list) else content[key]
     result = Card(**content)
-    if (
-        isinstance(result.variates, tuple)
-        and result.target is not None
-        and result.target not in result.variates
-    ):
-        raise ArtifactError(
-            f"{path}: target {result.target!r} is not among the variates.", "Name one of them."
-        )
+    if isinstance(result.variates, tuple) and result.target is not None and result.target not in result.variates:
+        raise ArtifactError(f"{path}: target {result.target!r} is not among the variates.", "Name one of them.")
     if not isinstance(result.split, Shares) and result.split[-1][1] > result.rows:
-        raise ArtifactError(
-            f"{path}: split ends after the last of {result.rows} rows.", "Correct split or rows."
-        )
+        raise ArtifactError(f"{path}: split ends after the last of {result.rows} rows.", "Correct split or rows.")
     return result

@@ -159,9 +159,7 @@ def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -
         row = axis.first_backwards
         position = row if axis.order is None else int(np.flatnonzero(axis.order == row)[0])
         told = spoken(int(axis.times[position]), axis.time_type)
-        ledger.repair(
-            "sorted", axis.backwards, f"{table.line(row)}, {told}", "rows were put in order of time"
-        )
+        ledger.repair("sorted", axis.backwards, f"{table.line(row)}, {told}", "rows were put in order of time")
     if not axis.fresh.all():
         again = int((~axis.fresh).argmax())
         told = spoken(int(axis.times[again]), axis.time_type)
@@ -181,9 +179,7 @@ def _layout(schema: Schema, grid: _Grid) -> str:
     if schema.layout != "long":
         return schema.layout
     several = len(grid.start) > 1 and len(schema.values) == 1
-    aligned = several and bool(
-        (grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all()
-    )
+    aligned = several and bool((grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all())
     return "panel" if aligned else "channels"
 
 
@@ -211,9 +207,7 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
         values[places, grid.codes] = block[:, 0]
     final = replace(schema, layout="panel", targets=variates)
     offsets = np.array([0, rows])
-    return SeriesFrame(
-        pl.Series([""]), offsets, np.array([start]), values, axis.keys, frequency, axis.time_type, final
-    )
+    return SeriesFrame(pl.Series([""]), offsets, np.array([start]), values, axis.keys, frequency, axis.time_type, final)
 
 
 def _unvisited(rows: int, places: np.ndarray | slice) -> np.ndarray:

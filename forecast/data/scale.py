@@ -49,9 +49,7 @@ class Scaler:
         """Scale `frame` in its own memory (a second copy would double what a fit needs) and give the scaled frame."""
         for start in range(0, len(frame.values), self._rows(frame)):
             rows = slice(start, start + self._rows(frame))
-            series = (
-                np.searchsorted(frame.offsets, np.arange(len(frame.values[rows])) + start, side="right") - 1
-            )
+            series = np.searchsorted(frame.offsets, np.arange(len(frame.values[rows])) + start, side="right") - 1
             at = slice(0, 1) if len(frame.keys) == 1 else series
             frame.values[rows] = (frame.values[rows] - self.mean[at]) / self.std[at]
         return replace(frame)

@@ -162,9 +162,7 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     needed = schema.values if schema.layout != "wide" else schema.values[: schema.targets] if some else ()
     require_columns(table, [c for c in (schema.id, schema.time) if c is not None] + list(needed))
     if not found:
-        raise DataError(
-            f"{table.origin}: none of the trained columns is there.", _nearest(schema.values[0], table)
-        )
+        raise DataError(f"{table.origin}: none of the trained columns is there.", _nearest(schema.values[0], table))
     if schema.layout != "wide":
         return found, absent, ()
     known = {*schema.values, schema.id, schema.time}
@@ -289,16 +287,12 @@ def _find_time(table: Table, head: pl.DataFrame, taken: set[str | None]) -> str 
 
 
 def _distinct(table: Table, *names: str) -> int:
-    return int(
-        table.collect(pl.struct(names).n_unique() if len(names) > 1 else pl.col(names[0]).n_unique()).item()
-    )
+    return int(table.collect(pl.struct(names).n_unique() if len(names) > 1 else pl.col(names[0]).n_unique()).item())
 
 
 def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str | None]) -> str | None:
     free = [c for c in head.columns if c not in taken and not table.schema[c].is_float()]
-    sure = sorted(
-        (_alias(c, SURE_ID_NAMES), c) for c in free if _alias(c, SURE_ID_NAMES) < len(SURE_ID_NAMES)
-    )
+    sure = sorted((_alias(c, SURE_ID_NAMES), c) for c in free if _alias(c, SURE_ID_NAMES) < len(SURE_ID_NAMES))
     if sure:
         return sure[0][1]
     if time is None or (repeated := table.rows - _distinct(table, time)) == 0:
@@ -346,9 +340,7 @@ def _find_values(
         ):
             continue
         if name in asked and dtype != pl.String:
-            raise DataError(
-                f'{table.origin}: "{name}" of type {dtype} holds no numbers.', "Name a number column."
-            )
+            raise DataError(f'{table.origin}: "{name}" of type {dtype} holds no numbers.', "Name a number column.")
         reason = _not_a_value(table, head, name, dtype, name in asked)
         if reason is None and name not in asked:
             found.append(name)
@@ -373,15 +365,10 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
         return "a further column of times"
     if dtype == pl.Boolean:
         return "truth values; name it with --variates to use it"
-    if (
-        head[name].null_count() == head.height
-        and table.collect(pl.col(name).null_count()).item() == table.rows
-    ):
+    if head[name].null_count() == head.height and table.collect(pl.col(name).null_count()).item() == table.rows:
         return "holds no value"
     if _is_number(dtype):
-        counts = dtype.is_integer() and (
-            name == "" or name.startswith("Unnamed") or _alias(name, ("id", "index")) < 2
-        )
+        counts = dtype.is_integer() and (name == "" or name.startswith("Unnamed") or _alias(name, ("id", "index")) < 2)
         return "numbers the rows" if counts and _counts_rows(table, name) else None
     if not asked and looks_like_times(head[name]):
         return "a further column of times"
@@ -393,9 +380,7 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     if bad is not None and (asked or numbers is not None):
         raise bad_cell(table, name, bad, text)
     missing = text.is_in(MISSING) | text.is_null()
-    table.ledger.caution(
-        "text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum())
-    )
+    table.ledger.caution("text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum()))
     return "text"
 
 

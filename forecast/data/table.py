@@ -160,9 +160,7 @@ def _read_path(name: str) -> Table:
             return _read_path(found[0])
         odd = next((f for f in found if not f.lower().endswith(PARQUET)), None)
         if odd is not None:
-            raise DataError(
-                f"{name}: {odd} is not a Parquet file.", "Several parts are read from Parquet only."
-            )
+            raise DataError(f"{name}: {odd} is not a Parquet file.", "Several parts are read from Parquet only.")
         return _scan_parquet([Path(f) for f in found], name)
     try:
         if path.stat().st_size == 0 and path.is_file():
@@ -174,9 +172,7 @@ def _read_path(name: str) -> Table:
             file.seek(0)
             return _text_table(file.read(), name)
     except OSError as error:
-        raise DataError(
-            f"{name}: {error.strerror or error}.", "Check the path and its permissions."
-        ) from error
+        raise DataError(f"{name}: {error.strerror or error}.", "Check the path and its permissions.") from error
 
 
 def _missing(path: Path) -> DataError:
@@ -194,9 +190,7 @@ def _guarded(action: Callable[[], T], origin: str) -> T:
         return action()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(
-            f"{origin}: cannot be read: {reason}", "The file may be damaged: write it again."
-        ) from error
+        raise DataError(f"{origin}: cannot be read: {reason}", "The file may be damaged: write it again.") from error
 
 
 def _scan_parquet(parts: list[Path], name: str) -> Table:
@@ -279,9 +273,7 @@ def require_writable(path: str | Path) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".csv", *PARQUET):
-        raise UsageError(
-            f"{path}: {suffix or 'no suffix'} is not a format to write.", "Use .csv or .parquet."
-        )
+        raise UsageError(f"{path}: {suffix or 'no suffix'} is not a format to write.", "Use .csv or .parquet.")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
     return path
@@ -303,9 +295,7 @@ def write(frame: pl.DataFrame, path: str | Path) -> None:
             _to_disk(file)
         os.replace(part, path)
     except OSError as error:
-        raise UsageError(
-            f"{path}: {error.strerror or error}.", "Choose another place for the output."
-        ) from error
+        raise UsageError(f"{path}: {error.strerror or error}.", "Choose another place for the output.") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -53,9 +53,7 @@ def read_text(raw: bytes, name: str) -> TextTable:
     if text.height == 0:
         raise DataError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
     refuse_repeated_names([c.strip() for c in _cells(head[0], delimiter)] if not headless else [], name)
-    text = text.rename(
-        {c: " ".join(c.split("\n")).strip() for c in text.columns if c != c.strip() or "\n" in c}
-    )
+    text = text.rename({c: " ".join(c.split("\n")).strip() for c in text.columns if c != c.strip() or "\n" in c})
     _refuse_short_rows(text, body, delimiter, name, header_row)
     lines = None
     repairs = []
@@ -94,9 +92,7 @@ def _unpacked(raw: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{name}: the gzip file is damaged ({error}).", "Fetch or write the file again."
-        ) from error
+        raise DataError(f"{name}: the gzip file is damaged ({error}).", "Fetch or write the file again.") from error
 
 
 def _decoded(raw: bytes, name: str) -> tuple[bytes, str]:
@@ -176,9 +172,7 @@ def _unreadable(body: bytes, delimiter: str, name: str, header_row: int, error: 
     if body.count(b'"') % 2:
         lines = pl.Series(body.decode("utf-8").split("\n"))
         odd = (lines.str.count_matches('"', literal=True) % 2 == 1).arg_max() or 0
-        return DataError(
-            f"{name}, line {odd + 1 + header_row}: a quote is never closed.", "Close or remove the quote."
-        )
+        return DataError(f"{name}, line {odd + 1 + header_row}: a quote is never closed.", "Close or remove the quote.")
     reason = str(error).strip().splitlines()[0][:200]
     return DataError(f"{name}: cannot be read as CSV: {reason}", "Give CSV with a header line, or Parquet.")
 

@@ -186,9 +186,7 @@ def _written(text: pl.Series, where: Callable[[int], str], dates: str | None) ->
         )
     form, moments = readings[0]
     zone = _zone(text) if form.endswith(("Z", "%z")) else None
-    return _microseconds(moments), TimeType(
-        text.dtype, _output_format(_sample(moments), sample, form, zone), zone
-    )
+    return _microseconds(moments), TimeType(text.dtype, _output_format(_sample(moments), sample, form, zone), zone)
 
 
 def _other(form: str) -> str | None:
@@ -230,9 +228,7 @@ def _fitting(sample: pl.Series, refused: frozenset[str]) -> list[tuple[str, int]
         ends = {match.string[match.end() :] for match in found}
         shaped += [day] if "" in ends else []
         if day in _DAYS:
-            shaped += [
-                day + tail for tail in _TAILS if any(_shape(tail).fullmatch(end) for end in ends if end)
-            ]
+            shaped += [day + tail for tail in _TAILS if any(_shape(tail).fullmatch(end) for end in ends if end)]
     unread = [(form, _read(sample, form).null_count()) for form in shaped]
     return sorted((pair for pair in unread if pair[1] < len(sample)), key=lambda pair: pair[1])
 

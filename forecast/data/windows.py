@@ -83,9 +83,7 @@ def origins(offsets: Tensor, targets: Tensor, lookback: int, horizon: int) -> Te
 class WindowDataset(torch.utils.data.Dataset[Example]):
     """Windows of one part of the data; indexed with a whole batch of window numbers at once."""
 
-    def __init__(
-        self, buffer: WindowBuffer, origins: Tensor, lookback: int, horizon: int, targets: int
-    ) -> None:
+    def __init__(self, buffer: WindowBuffer, origins: Tensor, lookback: int, horizon: int, targets: int) -> None:
         self.buffer, self.origins = buffer, origins
         self.lookback, self.horizon, self.targets = lookback, horizon, targets
 

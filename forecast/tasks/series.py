@@ -38,9 +38,7 @@ class SeriesForecaster(L.LightningModule):
     def __init__(self, network: nn.Module, optim: OptimConfig) -> None:
         super().__init__()
         self.network, self.optim = network, optim
-        self._train: Tensor | float = (
-            0.0  # sum of the epoch's losses, on the device: a look would wait for it
-        )
+        self._train: Tensor | float = 0.0  # sum of the epoch's losses, on the device: a look would wait for it
         self._steps = 0
         self._squares, self._seen = 0.0, 0
 
@@ -86,7 +84,5 @@ class SeriesForecaster(L.LightningModule):
         schedule = SCHEDULES[config.schedule]
         return {
             "optimizer": adam,
-            "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(
-                adam, lambda epoch: schedule(epoch, config.epochs)
-            ),
+            "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(adam, lambda epoch: schedule(epoch, config.epochs)),
         }
