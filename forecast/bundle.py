@@ -212,10 +212,10 @@ def _version(name: str) -> str:
     return importlib.metadata.version(name).split("+")[0]  # a local build tag cannot be installed elsewhere
 
 
-def describe(model: Path) -> dict[str, object]:
+def describe(model: Path) -> dict[str, Any]:
     """Give what a stored model's `model.json` says, for `forecast info`."""
     found = sorted(model.rglob("model.json"))
     if not found:
         raise ArtifactError(f"{model} holds no model.json.", "Give a folder that forecast wrote.")
-    described: dict[str, object] = json.loads(found[0].read_text(encoding="utf-8"))
+    described: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))
     return described

@@ -1,8 +1,9 @@
 """Prediction intervals by split-conformal calibration: widths are quantiles of absolute validation residuals.
 
-For level 1 - a and n calibration windows the half-width is the ceil((n + 1)(1 - a))-th smallest absolute residual of that
-step and variate (Lei et al., 2018, "Distribution-Free Predictive Inference for Regression", section 2.2). The guarantee
-is for exchangeable windows; overlapping windows of a changing series are not, so coverage is always measured on test.
+For level 1 - a and n calibration windows the half-width is the ceil((n + 1)(1 - a))-th smallest absolute residual of
+that step and variate (Lei et al., 2018, "Distribution-Free Predictive Inference for Regression", section 2.2). The
+guarantee is for exchangeable windows; overlapping windows of a changing series are not, so coverage is always measured
+on test.
 """
 
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def calibrate(forecaster: Callable[[Window], Tensor], data: WindowDataset, batch
 
 
 def _quantile(residuals: np.ndarray, level: int) -> np.ndarray:
-    """Give the conformal order statistic of (N, H, V) along N, NaN left out; the largest residual where n is too small."""
+    """Give the conformal order statistic of (N, H, V) along N, NaN left out; the largest one where n is too small."""
     ordered = np.sort(residuals, axis=0)  # NaN sorts last
     count = (~np.isnan(residuals)).sum(axis=0)
     rank = np.minimum(np.ceil((count + 1) * level / 100).astype(np.int64), count)

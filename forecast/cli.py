@@ -413,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: Any) -> tuple[str, str]:
     """Put click's usage errors into a message and a hint."""
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     path = context.command_path if context else "forecast"
     hint = f"See {path} --help."
     if hasattr(error, "option_name") and "No such option" in error.format_message():

@@ -112,8 +112,8 @@ def resolve(
         layers.append((f"{file}, horizons.{horizon}", by_horizon[horizon]))
     merged: dict[str, dict[str, Any]] = {part: {} for part in SECTIONS}
     places: dict[tuple[str, str], str] = {}
-    for place, content in [*layers, *overrides]:
-        for part, values in content.items():
+    for place, layer in [*layers, *overrides]:
+        for part, values in layer.items():
             if part not in SECTIONS:
                 raise _unknown(place, part, SECTIONS, "a section")
             if not isinstance(values, Mapping):

@@ -231,7 +231,7 @@ def _numbers(names: pl.Series, trained: Sequence[str]) -> np.ndarray:
 
 
 def _recent(frame: SeriesFrame, lookback: int, horizon: int) -> SeriesFrame:
-    """Give the last `lookback` rows of each series, NaN in front of a shorter one, and `horizon` NaN rows after them."""
+    """Give the last `lookback` rows of each series, NaN before a shorter one, and `horizon` NaN rows after them."""
     length = np.diff(frame.offsets)
     rows = frame.offsets[1:, None] - lookback + np.arange(lookback)  # (S, L)
     values = np.full((len(length), lookback + horizon, frame.values.shape[1]), np.nan, dtype=np.float32)
@@ -272,7 +272,7 @@ def _wide(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[
         raise UsageError("Series that do not share one time axis cannot be written wide.", "Leave out --wide.")
     names = frame.names[:targets].cast(pl.String).to_list()
     time = frame.schema.time or "ds"
-    wide = {time: restore(times[0], frame.time_type)}
+    wide: dict[str, Any] = {time: restore(times[0], frame.time_type)}
     for column, values in columns.items():
         suffix = column.removeprefix("yhat")
         wide |= {f"{name}{suffix}": values[0, :, number] for number, name in enumerate(names)}

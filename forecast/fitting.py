@@ -72,10 +72,10 @@ def fit(
     progress: Progress | None = None,
     **options: Any,
 ) -> Run:
-    """Train `model` on `data` (path, polars, pandas or the name of a catalogued set), score it beside the baselines, track it.
+    """Train `model` on `data` (path, polars, pandas or a catalogued name), score it beside the baselines, track it.
 
     `config` is a YAML file, `settings` are `section.key=value` strings, further options any key of the sections data,
-    train and track (`horizon=24`). `resume` continues a run that was killed. `register` gates the model and registers it.
+    train and track (`horizon=24`). `resume` continues a run that was killed. `register` gates and registers the model.
     Returns a `Run`. Raises ForecastError and its children.
     """
     progress = progress or Silent()

@@ -20,8 +20,8 @@ def predict(
     """Forecast the steps after the end of `data` (path, polars or pandas) in its units.
 
     `model` is anything MLflow resolves (`models:/demand@champion`, `runs:/…`), a local model folder, or a fitted `Run`.
-    Gives `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level in the frame library that was given, polars
-    for a path. Raises ArtifactError for a model that cannot be used, DataError for data that do not fit it.
+    Gives `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level in the frame library that was given,
+    polars for a path. Raises ArtifactError for a model that cannot be used, DataError for data that do not fit it.
     """
     fitted = model if hasattr(model, "predict") else open_folder(locate(model))
     try:

@@ -174,7 +174,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
 
 
 def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
-    """Fill in the horizon (a usual one for the step) and the lookback (two horizons or four seasons, where they fit)."""
+    """Fill in the horizon (usual for the step) and the lookback (two horizons or four seasons, where they fit)."""
     horizon = data.horizon
     if horizon is None:
         unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")

@@ -24,8 +24,8 @@ METRICS = {  # what a model may be judged by: where it stands in Scores
 class Scores:
     """Errors of one forecaster over every window, horizon step and variate whose answer was seen.
 
-    `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, and mase. `by_step` (H,)
-    is scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
+    `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, and mase. `by_step`
+    (H,) is scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
     """
 
     windows: int
@@ -56,8 +56,8 @@ def score(
     """Sum errors over all windows and divide once, so that the result does not depend on the batch size.
 
     `naive_error` (S, V_out) is the in-sample error that MASE divides by, on the scaled axis (`seasonal_error`); a
-    variate whose naive error is 0 takes no part in MASE. With a `calibration`, the share of answers inside each interval
-    of `levels` is measured too. Scaled errors refer to `reference`, where the windows are scaled by another scaler.
+    variate whose naive error is 0 takes no part in MASE. With a `calibration`, the share of answers inside each
+    interval of `levels` is measured too. Scaled errors refer to `reference` where the windows are scaled by another.
     """
     targets = data.targets
     std = torch.from_numpy(scaler.std[:, :targets])

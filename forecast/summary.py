@@ -66,7 +66,7 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def report(
     prepared: Prepared,
     scores: Mapping[str, Scores],
-    networks: Mapping[str, torch.nn.Module],
+    networks: Mapping[str, Any],
     fitted: Fitted,
     curve: Sequence[tuple[int, float, float]],
     document: Mapping[str, Any],
@@ -114,9 +114,7 @@ def report(
     )
 
 
-def _examples(
-    prepared: Prepared, network: torch.nn.Module, baseline: torch.nn.Module, name: str, fitted: Fitted
-) -> list[page.Example]:
+def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted: Fitted) -> list[page.Example]:
     """Draw evenly spaced test windows, going through the variates; not chosen by how well they came out."""
     count = min(_EXAMPLES, len(prepared.test))
     index = torch.linspace(0, len(prepared.test) - 1, count).round().long()

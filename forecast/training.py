@@ -26,9 +26,10 @@ Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, vali
 class KeepBest(Checkpoint):
     """Keeps the weights of the best validation epoch, stops early, and makes every epoch a point to resume from.
 
-    With `averaging`, what is validated and kept is the running average of the weights over the steps
-    (Polyak and Juditsky, 1992), not the last ones. Only a lower loss is better: an equal or unordered (NaN) one is not. Everything random in an epoch depends on
-    (seed, epoch) alone, so a run resumed after a kill ends with the weights of an unbroken one.
+    With `averaging`, what is validated and kept is the running average of the weights over the steps (Polyak and
+    Juditsky, 1992), not the last ones. Only a lower loss is better: an equal or unordered (NaN) one is not. Everything
+    random in an epoch depends on (seed, epoch) alone, so a run resumed after a kill ends with the weights of an
+    unbroken one.
     """
 
     def __init__(

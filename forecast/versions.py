@@ -1,6 +1,7 @@
 """Registered versions in MLflow: find, fetch, register, promote.
 
-The alias `champion` is the commit point: it is set last, so a batch job that reads it never meets a half-written version.
+The alias `champion` is the commit point: it is set last, so a batch job that reads it never meets a half-written
+version.
 """
 
 import contextlib

@@ -131,6 +131,10 @@ def test_text_in_a_column_of_numbers_is_refused_with_line_and_value(tmp_path: Pa
     assert 'sales.csv, line 3002: "n/k" in column "y" is not a number' in said
 
 
+def test_text_among_numbers_with_decimal_commas_is_refused(tmp_path: Path) -> None:
+    assert 'line 4: "x" in column "y"' in refused(saved(tmp_path, "t;y\n1;1,5\n2;2,5\n3;x\n4;3,5\n"))
+
+
 def test_truth_values_unnamed_row_numbers_and_empty_columns_are_left_out() -> None:
     extra = waves().with_columns(
         pl.Series("", range(48)), flag=pl.Series([True, False] * 24), empty=pl.lit(None, pl.Float64)
@@ -194,6 +198,15 @@ def test_gaps_become_missing_rows() -> None:
     assert np.flatnonzero(np.isnan(frame.values)).tolist() == [3, 4, 6]
     assert kinds(table) == [("gap-filled", 3)]
     assert table.ledger.repairs[0].first == "2020-01-01 03:00:00"
+
+
+def test_days_in_a_zone_with_clock_changes_have_no_gaps() -> None:
+    days = pd.date_range("2021-03-20", periods=20, freq="D", tz="America/New_York")
+    frame, table = framed(pd.DataFrame({"y": np.arange(20.0)}, index=days), strict=True)
+    assert (frame.schema.freq, frame.values.shape, table.ledger.repairs) == ("D", (20, 1), ())
+    assert span(frame) == (days[0].to_pydatetime(), days[-1].to_pydatetime())
+    months = pd.date_range("2021-01-31", periods=20, freq="ME", tz="America/New_York")
+    assert framed(pd.DataFrame({"y": np.arange(20.0)}, index=months))[0].schema.freq == "ME"
 
 
 def test_gaps_larger_than_the_data_are_refused() -> None:

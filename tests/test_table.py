@@ -113,6 +113,11 @@ def test_a_quoted_field_may_hold_the_delimiter_and_a_line_break(tmp_path: Path) 
     assert columns(table) == {"name": ["a,b", "c\nd", "e"], "y": [1, 2, None]}
 
 
+def test_lines_count_right_after_a_field_with_line_breaks(tmp_path: Path) -> None:
+    table = read(saved(tmp_path, 'name,y\n"a\nb\nc",1\nd,2\n\n"e\n",3\nf,x\n'))
+    assert [table.line(row) for row in range(4)] == ["line 2", "line 5", "line 7", "line 9"]
+
+
 def test_numbers_without_a_header_get_counted_names(tmp_path: Path) -> None:
     table = read(saved(tmp_path, "1,2.5\n3,4.5\n"))
     assert columns(table) == {"0": [1, 3], "1": [2.5, 4.5]}

@@ -13,8 +13,8 @@ from .windows import Example, WindowDataset
 class _Shuffled(Sampler[Tensor]):
     """Batches of shuffled window numbers, drawn anew each epoch by (seed, epoch), so that a resumed run sees the same.
 
-    An epoch is one pass, or as many whole ones as `least` batches take; an incomplete last batch of a pass is left out, as
-    in the papers, unless it is the only one.
+    An epoch is one pass, or as many whole ones as `least` batches take; an incomplete last batch of a pass is left out,
+    as in the papers, unless it is the only one.
     """
 
     def __init__(self, size: int, batch_size: int, least: int, seed: int) -> None:

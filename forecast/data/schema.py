@@ -120,6 +120,8 @@ def understand(
     for name in (id_col, time_col, *target, *variates):
         if name is not None and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', _nearest(name, table))
+    if id_col is not None and id_col == time_col:
+        raise UsageError(f'{table.origin}: "{id_col}" cannot be both id and time.', "Name two columns.")
     head = table.collect(pl.col([c for c, t in table.schema.items() if not t.is_nested()]).head(HEAD))
     named = {*target, *variates, id_col}
     time = time_col or _find_time(table, head, named)
@@ -238,10 +240,11 @@ def _coded(table: Table, ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
 
 
 def _reading(axis: Axis, dates: str | None) -> str | None:
-    form = axis.time_type.format or ""
-    if form.replace("-d", "d").replace("-m", "m").startswith(("%d/%m", "%dm", "%d-%m")):
+    """How dates with slashes or dashes were read, also where the column itself decided."""
+    form = (axis.time_type.format or "").replace("-", "")
+    if form.startswith(("%d/%m", "%d%m")):
         return "day-first"
-    return "month-first" if form.startswith(("%m/%d", "%-m/%-d", "%m-%d", "%-m-%-d")) else dates
+    return "month-first" if form.startswith(("%m/%d", "%m%d")) else dates
 
 
 def _nearest(name: str, table: Table) -> str:
@@ -305,7 +308,7 @@ def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str 
         if rank < len(ID_NAMES) or label:
             candidates.append((table.rows - _distinct(table, name, time), rank, name))
     best = min(candidates, default=None)
-    if best is not None and best[0] <= 0.01 * table.rows and best[0] < repeated:
+    if best is not None and best[0] <= 0.05 * table.rows and best[0] < repeated:
         return best[2]
     if many:
         several = ", ".join(f'"{name}"' for *_, name in candidates)
@@ -393,7 +396,10 @@ def _counts_rows(table: Table, name: str) -> bool:
 def numbers_in(table: Table, text: pl.Series) -> tuple[pl.Series | None, int | None]:
     """Text as Float64 if more than half of its values are numbers; and the first row that is none."""
     given = text.is_not_null() & ~text.str.strip_chars().is_in(MISSING)
-    numbers = loose_numbers(text, table.format.get("decimal", "."))
+    numbers = loose_numbers(text)
+    if table.format.get("delimiter") == ";":
+        comma = loose_numbers(text, ",")
+        numbers = comma if comma.null_count() < numbers.null_count() else numbers
     bad = given & numbers.is_null()
     first = int(bad.arg_max() or 0) if bad.any() else None
     return (numbers if 2 * int(bad.sum()) < int(given.sum()) else None), first

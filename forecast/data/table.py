@@ -166,10 +166,8 @@ def _read_path(name: str) -> Table:
         if path.stat().st_size == 0 and path.is_file():
             raise DataError(f"{name}: the file is empty.", "Give a table with a header line and rows.")
         with path.open("rb") as file:
-            head = file.read(4)
-            if head == b"PAR1" or path.suffix.lower() in PARQUET:
+            if file.peek(4)[:4] == b"PAR1" or path.suffix.lower() in PARQUET:
                 return _scan_parquet([path], name)
-            file.seek(0)
             return _text_table(file.read(), name)
     except OSError as error:
         raise DataError(f"{name}: {error.strerror or error}.", "Check the path and its permissions.") from error
@@ -280,7 +278,7 @@ def require_writable(path: str | Path) -> Path:
 
 
 def write(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write CSV or Parquet, by the suffix; the path holds the old file or the whole new one, never a part.
+    """Write CSV or Parquet, by the suffix; the path holds the old file or the whole new one.
 
     Raises UsageError for another suffix, a missing folder, or a place that cannot be written.
     """

@@ -6,6 +6,7 @@ a missing mark, so that one bad cell deep in a file stays visible, with its line
 
 import gzip
 import zlib
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,11 +37,12 @@ def read_text(raw: bytes, name: str) -> TextTable:
     """
     data, encoding = _decoded(_unpacked(raw, name), name)
     # Only what has blank ends is copied.
-    body = data.strip(b"\r\n ") if data[:1] in b"\r\n " or data[-2:].strip(b"\r\n ") == b"" else data
+    begun = data.lstrip(b"\r\n ") if data[:1] in b"\r\n " else data
+    header_row = data[: len(data) - len(begun)].count(b"\n")
+    body = begun.rstrip(b"\r\n ") if begun[-2:].strip(b"\r\n ") == b"" else begun
     if not body:
         raise DataError(f"{name}: the file is empty.", "Give a table with a header line and rows.")
-    header_row = data[: len(data) - len(data.lstrip(b"\r\n "))].count(b"\n")
-    head = body[: 1 << 16].decode("utf-8", errors="replace").splitlines()[:50]
+    head = body[: 1 << 16].decode("utf-8", errors="replace").split("\n")[:50]
     delimiter = _delimiter(head)
     headless = all(_is_number(cell) for cell in head[0].split(delimiter))
     try:
@@ -52,10 +54,13 @@ def read_text(raw: bytes, name: str) -> TextTable:
     first_line = header_row + (1 if headless else 2)
     if text.height == 0:
         raise DataError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
-    refuse_repeated_names([c.strip() for c in _cells(head[0], delimiter)] if not headless else [], name)
-    text = text.rename({c: " ".join(c.split("\n")).strip() for c in text.columns if c != c.strip() or "\n" in c})
+    if not headless:
+        refuse_repeated_names([cell.strip() for cell in _cells(head[0], delimiter)], name)
+        plain = [" ".join(column.split("\n")).strip() or column for column in text.columns]
+        refuse_repeated_names(plain, name)
+        text.columns = plain
     _refuse_short_rows(text, body, delimiter, name, header_row)
-    lines = None
+    lines = _lines(text, first_line) if b'"' in body else None
     repairs = []
     if encoding != "utf-8":
         repairs.append(("encoding", 1, "line 1", f"read as {encoding}"))
@@ -64,8 +69,9 @@ def read_text(raw: bytes, name: str) -> TextTable:
     else:
         blank = pl.Series([False])
     if blank.any():
-        lines = np.flatnonzero(~blank.to_numpy()) + first_line
-        first = f"line {first_line + int(blank.arg_max() or 0)}"
+        every = np.arange(text.height) + first_line if lines is None else lines
+        lines = every[~blank.to_numpy()]
+        first = f"line {every[int(blank.arg_max() or 0)]}"
         repairs.append(("footer-dropped", int(blank.sum()), first, "blank rows were left out"))
         text = text.filter(~blank)
         if text.height == 0:
@@ -84,6 +90,15 @@ def read_text(raw: bytes, name: str) -> TextTable:
         "header_row": None if headless else header_row,
     }
     return TextTable(frame, form, first_line, lines, repairs)
+
+
+def _lines(text: pl.DataFrame, first_line: int) -> np.ndarray | None:
+    """The line on which each row begins, where quoted fields hold line breaks."""
+    breaks = text.select(pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True))).to_series()
+    if not (breaks > 0).any():
+        return None
+    starts: np.ndarray = first_line + np.arange(text.height) + breaks.cum_sum().to_numpy() - breaks.to_numpy()
+    return starts
 
 
 def _unpacked(raw: bytes, name: str) -> bytes:
@@ -147,8 +162,8 @@ def _is_number(cell: str) -> bool:
 
 
 def refuse_repeated_names(names: list[str], name: str) -> None:
-    repeated = next((n for i, n in enumerate(names) if n and n in names[:i]), None)
-    if repeated is not None:
+    repeated, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 1)
+    if times > 1:
         raise DataError(f'{name}: two columns are named "{repeated}".', "Give each column a name of its own.")
 
 

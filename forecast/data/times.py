@@ -15,7 +15,7 @@ from ..errors import DataError
 Dates = Literal["day-first", "month-first"]
 
 SAMPLE = 64  # values that choose the formats worth trying on the whole column
-# Microseconds of the years 1000 to 9999: chrono reads the 49 of 01.02.49 as the year 49, Python stops at 9999.
+# Microseconds of the years 1000 to 9999: chrono reads the 49 of 01.02.49 as year 49, Python ends at 9999.
 LOWEST, HIGHEST = -30_610_224_000_000_000, 253_402_300_799_999_999
 _PLAIN_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y")
 _TURNED = {"%d/%m/%Y": "%m/%d/%Y", "%d-%m-%Y": "%m-%d-%Y"}  # day first: the same month first

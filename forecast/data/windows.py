@@ -116,7 +116,7 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
 
     def thinned(self, most: int) -> "WindowDataset":
         """Give at most `most` windows, evenly spaced, the first and the last among them."""
-        index = torch.linspace(0, len(self) - 1, min(most, len(self))).round().long()
+        index = torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).round().long()
         return WindowDataset(self.buffer, self.origins[index], self.lookback, self.horizon, self.targets)
 
     def batches(self, batch_size: int) -> Iterator[Example]:
