@@ -214,8 +214,8 @@ def _version(name: str) -> str:
 
 def describe(model: Path) -> dict[str, Any]:
     """Give what a stored model's `model.json` says, for `forecast info`."""
-    found = sorted(model.rglob("model.json"))
+    found = [path for path in (model / "model.json", model / "artifacts/fitted/model.json") if path.is_file()]
     if not found:
-        raise ArtifactError(f"{model} holds no model.json.", "Give a folder that forecast wrote.")
+        raise ArtifactError(f"{model} is no model folder: model.json is missing.", "Give a folder that forecast wrote.")
     described: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))
     return described

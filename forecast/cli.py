@@ -18,7 +18,6 @@ from .errors import ForecastError, UsageError
 app = typer.Typer(
     name="forecast",
     help="Forecast time series and graphs: from a file to a tracked, registered model and its batch forecasts.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -265,11 +264,8 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000, 
 
     from .tracking import open_store
 
-    open_store()
-    import mlflow
-
+    uri = open_store().tracking_uri
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
-    uri = mlflow.get_tracking_uri()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
     raise typer.Exit(subprocess.run(command, env=environment).returncode)
 

@@ -4,6 +4,7 @@ Precedence: defaults < file < the file's section for the chosen horizon < `--set
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -42,7 +43,8 @@ class TrainConfig:
 
     epochs: int = 30
     batch_size: int = 32
-    min_batches: int = 100  # of an epoch: a small training part is gone through more than once
+    epoch_batches: tuple[int, int] | None = (100, 1000)  # fewest and most of an epoch; null: one pass
+    loss: Literal["mse", "mae"] = "mse"  # on the scaled axis
     learning_rate: float = 3e-4
     weight_decay: float = 0.0
     schedule: Literal["halving", "cosine", "constant"] = "cosine"
@@ -92,32 +94,29 @@ def resolve(
 ) -> RunConfig:
     """Resolve a configuration; raises UsageError naming the key, its place and the nearest valid one.
 
-    `settings` are `section.key=value` strings (YAML values), `flags` values by section; None means not given.
+    `settings` are `section.key=value` strings (YAML values), `flags` values by section.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = []
     by_horizon: Mapping[Any, Mapping[str, Any]] = {}
     if file is not None:
         place, content = str(file), _read(Path(file))
         by_horizon = content.pop("horizons", None) or {}
+        if not isinstance(by_horizon, Mapping):
+            raise UsageError(f"{place}: horizons must hold sections by horizon.", "Write horizons: {96: {…}}.")
         content.pop("published", None)
-        layers.append((place, content))
-    overrides = [("--set", _setting(text)) for text in settings]
-    given = {part: {k: v for k, v in values.items() if v is not None} for part, values in (flags or {}).items()}
-    overrides.append(("the command line", given))
+        layers.append((place, _sections(place, content)))
+    overrides = [("--set", _sections("--set", _setting(text))) for text in settings]
+    overrides.append(("the command line", _sections("the command line", dict(flags or {}))))
     horizon = next(
-        (h for _, part in reversed([*layers, *overrides]) if (h := (part.get("data") or {}).get("horizon"))),
-        None,
+        (h for _, layer in reversed([*layers, *overrides]) if (h := layer.get("data", {}).get("horizon"))), None
     )
-    if horizon in by_horizon:
-        layers.append((f"{file}, horizons.{horizon}", by_horizon[horizon]))
+    if isinstance(horizon, int) and horizon in by_horizon:
+        place = f"{file}, horizons.{horizon}"
+        layers.append((place, _sections(place, by_horizon[horizon])))
     merged: dict[str, dict[str, Any]] = {part: {} for part in SECTIONS}
     places: dict[tuple[str, str], str] = {}
     for place, layer in [*layers, *overrides]:
         for part, values in layer.items():
-            if part not in SECTIONS:
-                raise _unknown(place, part, SECTIONS, "a section")
-            if not isinstance(values, Mapping):
-                raise UsageError(f"{place}: section {part} must hold keys and values.", f"Write {part}: {{…}}.")
             merged[part].update(values)
             places.update({(part, key): place for key in values})
     name = model or merged["model"].get("name")
@@ -129,21 +128,27 @@ def resolve(
         raise UsageError(
             f"{file} holds settings of {in_file}, not of {name}.", f"Use --model {in_file}, or another file."
         )
-    classes = {"data": DataConfig, "model": config_class(spec), "train": TrainConfig, "track": TrackConfig}
-    parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in SECTIONS}
+    classes = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
+    parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in classes}
     _check(parts["data"], parts["train"], parts["track"])
+    # Last: a model's settings stand beside its network, whose import costs seconds.
+    parts["model"] = _validated(config_class(spec), "model", merged["model"], places, spec.name)
     return RunConfig(name=spec.name, **parts)
 
 
 def flags(**options: Any) -> dict[str, dict[str, Any]]:
-    """Sort options by section, as `resolve` takes them; raises UsageError for one that no section has."""
+    """Sort options by section, as `resolve` takes them, without those that are None.
+
+    Raises UsageError for one that no section has.
+    """
     sections = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
     owner = {f.name: part for part, cls in sections.items() for f in dataclasses.fields(cls)}
     given: dict[str, dict[str, Any]] = {}
     for key, value in options.items():
         if key not in owner:
             raise _unknown("fit", key, list(owner), "an option")
-        given.setdefault(owner[key], {})[key] = value
+        if value is not None:
+            given.setdefault(owner[key], {})[key] = value
     return given
 
 
@@ -194,6 +199,19 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _sections(place: str, content: Any) -> dict[str, Mapping[str, Any]]:
+    """Give the sections of one layer, an empty one as if it were absent; raises UsageError for anything else."""
+    if not isinstance(content or {}, Mapping):
+        raise UsageError(f"{place} holds no sections.", "Write data:, model:, train: and track: sections.")
+    sections = {part: values for part, values in (content or {}).items() if values is not None}
+    for part, values in sections.items():
+        if part not in SECTIONS:
+            raise _unknown(place, str(part), SECTIONS, "a section")
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{place}: section {part} must hold keys and values.", f"Write {part}: {{…}}.")
+    return sections
+
+
 def _setting(text: str) -> dict[str, dict[str, Any]]:
     key, equals, value = text.partition("=")
     part, dot, name = key.strip().partition(".")
@@ -226,7 +244,9 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
 
 def _listed(kind: Any, value: Any) -> Any:
     """Read `a,b` where several values are wanted, as people type it."""
-    return value.split(",") if get_origin(kind) is tuple and isinstance(value, str) else value
+    if get_origin(kind) is tuple and isinstance(value, str):
+        return [entry.strip() for entry in value.split(",")]
+    return value
 
 
 def _unknown(place: str, key: str, known: Sequence[str], what: str) -> UsageError:
@@ -242,17 +262,30 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
         "data.horizon": data.horizon,
         "train.epochs": train.epochs,
         "train.batch_size": train.batch_size,
-        "train.min_batches": train.min_batches,
         "train.learning_rate": train.learning_rate,
         "train.patience": train.patience,
         "train.time_limit": train.time_limit,
     }
     for key, value in positive.items():
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{key} is {value}; it must be above 0.", f"Set {key} to a positive value.")
+    if not 0 <= train.weight_decay < math.inf:
+        raise UsageError(f"train.weight_decay is {train.weight_decay}; it must be at least 0.", "E.g. 0.01.")
+    least, most = train.epoch_batches or (1, 1)
+    if not 1 <= least <= most:
+        raise UsageError(
+            f"train.epoch_batches is {train.epoch_batches}; it must be two counts from 1, the smaller first.",
+            "E.g. --set train.epoch_batches=[100,1000].",
+        )
+    least, most = train.epoch_batches or (1, 1)
+    if not 1 <= least <= most:
+        raise UsageError(
+            f"train.epoch_batches is {train.epoch_batches}; it must be two counts from 1, the smaller first.",
+            "E.g. --set train.epoch_batches=[100,1000].",
+        )
     if not 0 <= train.averaging < 1:
         raise UsageError(f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999.")
-    if min(data.split) <= 0 or abs(sum(data.split) - 1) > 1e-6:
+    if not all(share > 0 for share in data.split) or abs(sum(data.split) - 1) > 1e-6:
         raise UsageError(
             f"data.split is {list(data.split)}; its three shares must be positive and sum to 1.",
             "E.g. --set data.split=[0.7,0.1,0.2].",

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from .calibrate import Calibration
 from .data import calendar, table
-from .data.frame import Schema, SeriesFrame, frame_series
+from .data.frame import Schema, SeriesFrame, columns_present, frame_series
 from .data.scale import Scaler
 from .data.times import restore
 from .data.windows import WindowBuffer, WindowDataset, WindowShape
@@ -43,12 +43,12 @@ def window_buffer(frame: SeriesFrame, marks: Sequence[str]) -> WindowBuffer:
             np.nan_to_num(block, copy=False)
     codes = np.empty((len(frame.values), len(marks)), dtype=np.int16)
     if marks:
-        step = 1_000_000
+        step, zone = 1_000_000, frame.time_type.zone
         for first in range(0, len(codes), step):
             rows = np.arange(first, min(first + step, len(codes)))
             series = np.searchsorted(frame.offsets, rows, side="right") - 1
-            times = calendar.times_at(frame.start[series], rows - frame.offsets[series], frame.frequency)
-            codes[rows] = calendar.mark_codes(times, marks, frame.time_type.zone)
+            times = calendar.times_at(frame.start[series], rows - frame.offsets[series], frame.frequency, zone)
+            codes[rows] = calendar.mark_codes(times, marks, zone)
     return WindowBuffer(
         values=torch.from_numpy(frame.values),
         seen=seen,
@@ -174,8 +174,21 @@ class Fitted:
                 f"Ask for at most {self.shape.horizon}, or fit with --horizon {steps}.",
             )
         read = table.read(data)
-        frame = frame_series(read, self.schema)
+        frame = frame_series(read, self._schema_for(read))
         return table.to_library(self._forecast(frame, steps, levels, wide), read.library)
+
+    def _schema_for(self, read: table.Table) -> Schema:
+        """Give the schema with the columns that a wide table has, where the network takes any number of variates.
+
+        Columns that were left out at the fit stay left out.
+        """
+        schema = self.schema
+        if schema.layout != "wide" or not getattr(self.network, "any_variates", False):
+            return schema
+        found, _, new = columns_present(read, schema)
+        values = (*found, *(name for name in new if name not in self.facts.get("left_out", ())))
+        every = schema.targets == len(schema.values)
+        return replace(schema, values=values, targets=len(values) if every else schema.targets)
 
     def _forecast(self, frame: SeriesFrame, steps: int, levels: Sequence[int], wide: bool) -> pl.DataFrame:
         variates = frame.names.cast(pl.String).to_list()
@@ -205,7 +218,7 @@ class Fitted:
             half = self.calibration.half_width(level, column[:targets])[:steps] * scaler.std[:, None, :targets]
             columns[f"yhat_lo_{level}"], columns[f"yhat_hi_{level}"] = values - half, values + half
         after = np.arange(steps) + self.shape.lookback
-        times = calendar.times_at(recent.start[:, None], after, recent.frequency)  # (S, H)
+        times = calendar.times_at(recent.start[:, None], after, recent.frequency, recent.time_type.zone)  # (S, H)
         return _long(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
 
     def scaler_for(self, frame: SeriesFrame) -> tuple[Scaler, np.ndarray]:
@@ -240,7 +253,7 @@ def _recent(frame: SeriesFrame, lookback: int, horizon: int) -> SeriesFrame:
     return replace(
         frame,
         offsets=np.arange(len(length) + 1) * (lookback + horizon),
-        start=calendar.times_at(frame.start, length - lookback, frame.frequency),
+        start=calendar.times_at(frame.start, length - lookback, frame.frequency, frame.time_type.zone),
         values=values.reshape(-1, frame.values.shape[1]),
     )
 

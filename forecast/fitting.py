@@ -222,6 +222,7 @@ def _fitted(network: Any, prepared: Prepared) -> "Fitted":
             "fingerprint": prepared.read.fingerprint,
             "span": prepared.read.facts["span"],
             "trained_on": prepared.read.facts["split"]["train"],
+            "left_out": prepared.read.facts["left_out"],
         },
     )
 

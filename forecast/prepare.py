@@ -15,6 +15,7 @@ from .config import DataConfig, RunConfig
 from .data import calendar, catalogue, split, table
 from .data.frame import SeriesFrame, fingerprint, frame_series, understand
 from .data.scale import Scaler
+from .data.schema import axis_of
 from .errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def read(config: RunConfig, source: Any) -> Read:
     data = _lengths(data, frame, seasons)
     assert data.horizon is not None and data.lookback is not None
     if card is not None:
-        parts = split.published(frame, catalogue.borders(card, len(frame.values), data.lookback), card.name)
+        parts = _published(card, read_table, frame, data.lookback)
     else:
         parts = split.by_fraction(frame, data.split, data.horizon)
     marks = data.marks
@@ -118,10 +119,11 @@ def read(config: RunConfig, source: Any) -> Read:
         "freq": frame.frequency.alias,
         "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
+        "left_out": [name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values)],
         **read_table.ledger.to_dict(),
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
     }
-    return Read(
+    result = Read(
         config=replace(config, data=data),
         frame=frame,
         split=parts,
@@ -130,13 +132,15 @@ def read(config: RunConfig, source: Any) -> Read:
         facts=facts,
         fingerprint=fingerprint(frame),
     )
+    _require_windows(result)
+    return result
 
 
 def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     """Scale the frame, in its own memory, and index the windows of each part.
 
-    With a `champion` they are its windows: its scaler, marks and lookback, at the same origins. Raises DataError when a
-    part has no window, and UsageError when the champion does not fit these data.
+    With a `champion` they are its windows: its scaler, marks and lookback, at the same origins. Raises UsageError when
+    the champion does not fit these data.
     """
     import torch
 
@@ -152,9 +156,6 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         origins(offsets, torch.from_numpy(part), data.lookback, data.horizon)
         for part in (read.split.train, read.split.validation, read.split.test)
     ]
-    for name, part in zip(("training", "validation", "test"), at, strict=True):
-        if not len(part):
-            raise _too_short(read, name)
     scaler = Scaler.fit(frame, read.split.train_end)
     if champion is not None:
         scaler, _ = champion.scaler_for(frame)
@@ -171,6 +172,17 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         parts[2] = test
     naive_error = seasonal_error(buffer, read.split.train_end, season)[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
+
+
+def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame, lookback: int) -> split.Split:
+    """Cut where the card says: its borders are rows of the file, which a repair moves, so they are found by time."""
+    borders = np.array(catalogue.borders(card, read_table.rows, lookback))
+    if len(frame.keys) == 1 and len(frame.values) != read_table.rows:
+        steps = frame.frequency.unit == "step"
+        axis = axis_of(read_table, frame.schema.id, frame.schema.time, frame.schema.dates, steps=steps)
+        last = calendar.positions(axis.times[borders - 1], frame.start[0], frame.frequency, frame.time_type.zone)
+        borders = last + 1
+    return split.published(frame, borders, card.name)
 
 
 def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
@@ -195,7 +207,7 @@ def _span(frame: SeriesFrame, rows: np.ndarray) -> list[str]:
         return []
     series = np.searchsorted(frame.offsets, rows[:, 0], side="right") - 1
     edges = [
-        calendar.times_at(frame.start[series], step - frame.offsets[series], frame.frequency)
+        calendar.times_at(frame.start[series], step - frame.offsets[series], frame.frequency, frame.time_type.zone)
         for step in (rows[:, 0], rows[:, 1] - 1)
     ]
     ends = np.array([edges[0].min(), edges[1].max()])
@@ -203,6 +215,17 @@ def _span(frame: SeriesFrame, rows: np.ndarray) -> list[str]:
         return [str(end) for end in ends]
     texts: list[str] = [str(np.datetime64(int(end), "us").astype("datetime64[s]")) for end in ends]
     return texts
+
+
+def _require_windows(read: Read) -> None:
+    """Raise DataError when a part has no window, before anything heavy is imported; counted as `origins` does."""
+    data = read.config.data
+    assert data.horizon is not None and data.lookback is not None
+    parts = {"training": read.split.train, "validation": read.split.validation, "test": read.split.test}
+    for name, part in parts.items():
+        first = np.maximum(part[:, 0], read.frame.offsets[:-1] + data.lookback)
+        if not (first + data.horizon <= part[:, 1]).any():
+            raise _too_short(read, name)
 
 
 def _too_short(read: Read, part: str) -> DataError:

@@ -132,7 +132,7 @@ def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted
         variate, series = row % targets, int(batch.series[row])
         std, mean = prepared.scaler.std[series, variate], prepared.scaler.mean[series, variate]
         steps = int(batch.origin[row]) - frame.offsets[series] + 1 + np.arange(-lookback, prepared.shape.horizon)
-        times = calendar.times_at(frame.start[series], steps, frame.frequency)
+        times = calendar.times_at(frame.start[series], steps, frame.frequency, frame.time_type.zone)
         if frame.frequency.unit != "step":
             times = times.astype("datetime64[us]")
         past = batch.window.past[row, :, variate].double().numpy() * std + mean

@@ -35,6 +35,7 @@ from mlflow.entities import LoggedModelStatus, RunStatus  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
 from mlflow.types import ParamSchema, ParamSpec  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from . import bundle  # noqa: E402
 from .errors import ArtifactError, UsageError  # noqa: E402
@@ -46,6 +47,7 @@ _MODEL = "forecaster"  # name of the model inside a run
 def open_store() -> mlflow.MlflowClient:
     """Point MLflow at the store, creating a local one safely; raises ArtifactError when it cannot be used."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else with the traceback of what is raised
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     try:
         if uri.startswith("sqlite:///"):
@@ -54,7 +56,7 @@ def open_store() -> mlflow.MlflowClient:
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
-    except (MlflowException, OSError, sqlite3.Error) as error:
+    except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError) as error:
         first = str(error).strip().splitlines()[0]
         raise ArtifactError(
             f"The tracking store {uri} cannot be used: {first}",
@@ -161,6 +163,9 @@ class TrackedRun:
         """Remove what only a resume would need."""
         if self._folder is not None:
             shutil.rmtree(self._folder / "checkpoint", ignore_errors=True)
+
+    def leave(self) -> None:
+        """Remove the scratch files."""
         self._scratch.cleanup()
 
 
@@ -192,6 +197,7 @@ def tracked(experiment: str, name: str, resume: str | None = None) -> Iterator[T
         status = "KILLED"
         raise
     finally:
+        tracked_run.leave()
         mlflow.end_run(status)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import sys
 import time
 import warnings
@@ -41,6 +42,7 @@ class KeepBest(Checkpoint):
         self.best_epoch, self.best_loss, self.curve = 0, float("inf"), Curve()
         self.average: list[Tensor] = []  # of the weights, where config.averaging asks for it
         self.steps = 0
+        self.rate = 0.0  # of the epoch; the schedule has moved on when the epoch ends
         self.deadline = time.monotonic() + config.time_limit if config.time_limit else float("inf")
 
     @property
@@ -50,6 +52,7 @@ class KeepBest(Checkpoint):
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         torch.manual_seed(self.config.seed * 1_000_003 + trainer.current_epoch)
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         if self.config.averaging:
@@ -85,8 +88,7 @@ class KeepBest(Checkpoint):
             self.best = self._candidate
         if self.finished:
             trainer.should_stop = True
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.on_epoch(epoch, {"train_loss": train, "val_mse": loss, "learning_rate": rate})
+        self.on_epoch(epoch, {"train_loss": train, "val_mse": loss, "learning_rate": self.rate})
         if self.path is not None and not trainer.should_stop:
             beside = self.path.with_suffix(".tmp")
             trainer.save_checkpoint(beside)
@@ -125,7 +127,7 @@ def train(
     """
     accelerator, devices = _device(config.device)
     keep = KeepBest(config, checkpoint, on_epoch)
-    optim = OptimConfig(config.learning_rate, config.weight_decay, config.schedule, config.epochs)
+    optim = OptimConfig(config.loss, config.learning_rate, config.weight_decay, config.schedule, config.epochs)
     bar = [TQDMProgressBar(refresh_rate=10)] if not quiet and sys.stderr.isatty() else []
     # Lightning advertises and advises on every fit, and warns of its own use of torch.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -145,7 +147,7 @@ def train(
         training,
         validation,
         batch_size=config.batch_size,
-        min_batches=config.min_batches,
+        epoch_batches=config.epoch_batches,
         seed=config.seed,
     )
     resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
@@ -158,10 +160,13 @@ def train(
                 ckpt_path=resume,
                 weights_only=True,
             )
-    except (EOFError, RuntimeError) as error:
+    except (EOFError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if resume is None or trainer.global_step:
             raise
-        raise ArtifactError(f"{resume} is damaged: {error}", "Start the fit anew without --resume.") from None
+        raise ArtifactError(
+            f"{resume} is damaged, or of another network ({type(error).__name__}).",
+            "Start the fit anew without --resume.",
+        ) from error
     network.load_state_dict(keep.best)
     return keep.curve, keep.best_epoch
 

@@ -5,6 +5,7 @@ version.
 """
 
 import contextlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def add(name: str, model_id: str, decision: Decision, tags: Mapping[str, str]) -
     client = open_store()
     try:
         existing = [v for v in client.search_model_versions(f"name = '{name}'") if v.model_id == model_id]
-        number = existing[0].version if existing else mlflow.register_model(f"models:/{model_id}", name).version
+        with contextlib.redirect_stderr(io.StringIO()):  # MLflow says that it registered, whatever the log level
+            number = existing[0].version if existing else mlflow.register_model(f"models:/{model_id}", name).version
         for key, value in {**tags, "decision": decision.verdict, "reason": decision.reason}.items():
             client.set_model_version_tag(name, number, key, value)
         alias = None

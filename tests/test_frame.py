@@ -162,6 +162,10 @@ def test_repeated_times_without_an_id_are_refused_when_many() -> None:
     assert "no column alone tells the series apart" in refused(keys)
 
 
+def test_a_single_row_is_refused_for_its_lack_of_a_step() -> None:
+    assert "no series has two rows" in refused(waves(1))
+
+
 def test_a_frequency_that_does_not_fit_the_axis_is_refused() -> None:
     assert "does not fit" in refused(waves(), UsageError, freq="1")
     assert "does not fit" in refused(waves().with_columns(ds=pl.int_range(48)), UsageError, freq="h")

@@ -13,37 +13,44 @@ from .windows import Example, WindowDataset
 class _Shuffled(Sampler[Tensor]):
     """Batches of shuffled window numbers, drawn anew each epoch by (seed, epoch), so that a resumed run sees the same.
 
-    An epoch is one pass, or as many whole ones as `least` batches take; an incomplete last batch of a pass is left out,
-    as in the papers, unless it is the only one.
+    An incomplete last batch of a pass is left out, as in the papers, unless it is the only one. With `bounds`, an epoch
+    goes through small data more than once, and through a random part of large data.
     """
 
-    def __init__(self, size: int, batch_size: int, least: int, seed: int) -> None:
+    def __init__(self, size: int, batch_size: int, bounds: tuple[int, int] | None, seed: int) -> None:
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
-        self.batches = max(1, size // batch_size)
-        self.passes = -(-least // self.batches)
+        self.whole = max(1, size // batch_size)
+        self.batches = min(max(self.whole, bounds[0]), bounds[1]) if bounds else self.whole
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.batches * self.passes
+        return self.batches
 
     def __iter__(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        for _ in range(self.passes):
-            yield from torch.randperm(self.size, generator=generator).split(self.batch_size)[: self.batches]
+        for first in range(0, self.batches, self.whole):
+            order = torch.randperm(self.size, generator=generator).split(self.batch_size)
+            yield from order[: min(self.whole, self.batches - first)]
 
 
 class SeriesData(L.LightningDataModule):
     """Shuffled training windows and every validation window."""
 
     def __init__(
-        self, train: WindowDataset, validation: WindowDataset, *, batch_size: int, min_batches: int, seed: int
+        self,
+        train: WindowDataset,
+        validation: WindowDataset,
+        *,
+        batch_size: int,
+        epoch_batches: tuple[int, int] | None,
+        seed: int,
     ) -> None:
         super().__init__()
         self.train, self.validation = train, validation
-        self.shuffled = _Shuffled(len(train), batch_size, min_batches, seed)
+        self.shuffled = _Shuffled(len(train), batch_size, epoch_batches, seed)
 
     def train_dataloader(self) -> DataLoader[Example]:
         return _loader(self.train, self.shuffled)

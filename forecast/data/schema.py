@@ -129,7 +129,6 @@ def understand(
     if time is None:
         table.ledger.caution("irregular", "", "no time column: the rows are the steps", table.rows)
     values, targets = _find_values(table, head, {identity, time}, tuple(target), tuple(variates))
-    _note_constants(table, head, values, targets)
     given = parse(freq) if freq is not None else None
     axis = axis_of(table, identity, time, dates, steps=given is not None and given.unit == "step")
     if given is not None and axis.time_type.steps != (given.unit == "step"):
@@ -139,6 +138,7 @@ def understand(
             "Leave out --freq, or name the column of the times with --time-col.",
         )
     step = given or infer_step(table, axis)
+    _note_constants(table, head, values, targets)
     return Schema(
         "wide" if identity is None else "long",
         identity,

@@ -37,20 +37,19 @@ def by_fraction(frame: SeriesFrame, fractions: tuple[float, float, float], horiz
     return _absolute(frame, train, np.minimum(train + validation, length), length)
 
 
-def published(frame: SeriesFrame, borders: tuple[tuple[int, int], ...], name: str) -> Split:
-    """Cut a single series at the rows that a data card states.
+def published(frame: SeriesFrame, borders: np.ndarray, name: str) -> Split:
+    """Cut a single series at the borders (3, 2) of a data card.
 
     Raises DataError when the table is shorter than the published split needs or holds several series.
     """
     rows = len(frame.values)
-    if len(frame.keys) != 1 or rows < borders[-1][1]:
+    if len(frame.keys) != 1 or rows < borders[-1, 1]:
         raise DataError(
-            f"The published split of {name} needs {borders[-1][1]} rows in one series; "
+            f"The published split of {name} needs {borders[-1, 1]} rows in one series; "
             f"the table has {rows} rows in {len(frame.keys)} series.",
             "Give the published file, or fit without --config and data.dataset for a split by share.",
         )
-    parts = [np.array([part], dtype=np.int64) for part in borders]
-    return Split(*parts)
+    return Split(*(part[None].astype(np.int64) for part in borders))
 
 
 def _absolute(frame: SeriesFrame, train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Split:

@@ -292,8 +292,9 @@ def write(frame: pl.DataFrame, path: str | Path) -> None:
                 frame.write_parquet(file)
             _to_disk(file)
         os.replace(part, path)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}.", "Choose another place for the output.") from error
+    except (OSError, pl.exceptions.PolarsError) as error:  # polars wraps what the system says
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: {reason}.", "Choose another place for the output.") from error
     finally:
         part.unlink(missing_ok=True)
 

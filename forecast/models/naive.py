@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ..data.windows import Example, Window, WindowShape
 
@@ -25,14 +26,14 @@ class Naive(nn.Module):
 
     def __init__(self, shape: WindowShape, config: NaiveConfig) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.targets = shape, _forecast_of(shape)
 
     def solve(self, batches: Iterable[Example]) -> None:
         """Nothing to learn."""
 
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out)."""
-        last = _last_seen(window.past, window.seen)[..., : self.shape.targets]  # (B, V_out)
+        last = _last_seen(window.past, window.seen)[..., : self.targets]  # (B, V_out)
         return last[:, None].expand(-1, self.shape.horizon, -1)
 
 
@@ -48,17 +49,17 @@ class SeasonalNaive(nn.Module):
 
     def __init__(self, shape: WindowShape, config: SeasonalNaiveConfig) -> None:
         super().__init__()
-        self.shape, self.season = shape, config.season
+        self.shape, self.targets, self.season = shape, _forecast_of(shape), config.season
 
     def solve(self, batches: Iterable[Example]) -> None:
         """Nothing to learn: the period is chosen before, on the training part."""
 
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out)."""
-        periods = window.past.shape[1] // self.season
-        past = window.past[:, -periods * self.season :, : self.shape.targets]
-        seen = window.seen[:, -periods * self.season :, : self.shape.targets]
-        fold = (len(past), periods, self.season, -1)
+        front = (0, 0, -window.past.shape[1] % self.season, 0)  # unseen steps that make whole periods
+        past = pad(window.past[..., : self.targets], front)
+        seen = pad(window.seen[..., : self.targets], front)
+        fold = (len(past), past.shape[1] // self.season, self.season, past.shape[2])
         phase = _last_seen(past.reshape(fold), seen.reshape(fold), default=_last_seen(past, seen)[:, None])
         steps = torch.arange(self.shape.horizon, device=past.device) % self.season
         return phase[:, steps]
@@ -81,7 +82,7 @@ class Linear(nn.Module):
 
     def __init__(self, shape: WindowShape, config: LinearConfig) -> None:
         super().__init__()
-        self.shape, self.ridge = shape, config.ridge
+        self.shape, self.targets, self.ridge = shape, _forecast_of(shape), config.ridge
         self.register_buffer("weight", torch.zeros(shape.lookback + 1, shape.horizon))
         self.weight: Tensor
 
@@ -90,7 +91,7 @@ class Linear(nn.Module):
         lookback, horizon = self.shape.lookback, self.shape.horizon
         gram = torch.zeros(lookback + 1 + horizon, lookback + 1 + horizon, dtype=torch.float64)
         for window, target, *_ in batches:
-            past = window.past[..., : self.shape.targets].transpose(1, 2).flatten(0, 1)  # (B V_out, L)
+            past = window.past[..., : self.targets].transpose(1, 2).flatten(0, 1)  # (B V_out, L)
             future = target.values.transpose(1, 2).flatten(0, 1)  # (B V_out, H)
             complete = target.seen.all(dim=1).flatten()
             rows = torch.cat([past, past.new_ones(len(past), 1), future], dim=1)[complete].double()
@@ -103,8 +104,13 @@ class Linear(nn.Module):
 
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out)."""
-        past = window.past[..., : self.shape.targets].transpose(1, 2)  # (B, V_out, L)
+        past = window.past[..., : self.targets].transpose(1, 2)  # (B, V_out, L)
         return (past @ self.weight[:-1] + self.weight[-1]).transpose(1, 2)
+
+
+def _forecast_of(shape: WindowShape) -> int | None:
+    """How many variates of a window are forecast; None: all that are given, which may be others than in training."""
+    return None if shape.targets == shape.variates else shape.targets
 
 
 def _last_seen(values: Tensor, seen: Tensor, default: Tensor | float = 0.0) -> Tensor:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..data.windows import Example
 from ..errors import ForecastError
 
 _CHECK_EVERY = 50  # steps between looks at the loss: a look waits for an accelerator
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"mse": functional.mse_loss, "mae": functional.l1_loss}
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     # Factor on the learning rate during epoch e of n, counted from 0.
@@ -24,8 +27,9 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """What one optimiser needs."""
+    """What is minimised, and how."""
 
+    loss: str
     learning_rate: float
     weight_decay: float
     schedule: str
@@ -33,7 +37,7 @@ class OptimConfig:
 
 
 class SeriesForecaster(L.LightningModule):
-    """Trains `network` by masked mean squared error on the scaled axis, with Adam and a schedule per epoch."""
+    """Trains `network` by masked squared or absolute error on the scaled axis, with Adam and a schedule per epoch."""
 
     def __init__(self, network: nn.Module, optim: OptimConfig) -> None:
         super().__init__()
@@ -43,11 +47,12 @@ class SeriesForecaster(L.LightningModule):
         self._squares, self._seen = 0.0, 0
 
     def training_step(self, batch: Example, index: int) -> Tensor:
-        error = self.network(batch.window) - batch.target.values
-        if batch.target.seen.all():
-            loss = error.square().mean()
+        forecast, answer, seen = self.network(batch.window), batch.target.values, batch.target.seen
+        pointwise = LOSSES[self.optim.loss]
+        if seen.all():
+            loss = pointwise(forecast, answer)
         else:
-            loss = (error.square() * batch.target.seen).sum() / batch.target.seen.sum().clamp(min=1)
+            loss = (pointwise(forecast, answer, reduction="none") * seen).sum() / seen.sum().clamp(min=1)
         if index % _CHECK_EVERY == 0:
             self._require_finite(loss.item(), "training")
         self._train = self._train + loss.detach()
