@@ -17,7 +17,7 @@ from .data.windows import Window, WindowDataset
 from .errors import UsageError
 
 LEVELS = (50, 60, 70, 80, 90, 95, 98, 99)  # stored with the model; between them widths are interpolated
-_BYTES = 256 << 20  # residuals held at once; more windows than fit are thinned evenly
+_BYTES = 64 << 20  # residuals held at once; more windows than fit are thinned evenly
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,29 @@ class Calibration:
 @torch.inference_mode()
 def calibrate(forecaster: Callable[[Window], Tensor], data: WindowDataset, batch_size: int) -> Calibration:
     """Measure absolute residuals of `forecaster` on the validation windows and keep their quantiles."""
-    per_window = data.horizon * data.targets * 4
-    chosen = data.thinned(max(100, _BYTES // per_window))
-    residuals = torch.cat(
-        [
-            (forecaster(window) - target.values).abs().masked_fill(~target.seen, torch.nan)
-            for window, target, *_ in chosen.batches(batch_size)
-        ]
-    ).numpy()  # (N, H, V_out)
-    widths = np.stack([_quantile(residuals, level) for level in LEVELS])
-    flat = residuals.transpose(0, 2, 1).reshape(-1, data.horizon, 1)
-    pooled = np.stack([_quantile(flat, level)[..., 0] for level in LEVELS])
-    return Calibration(LEVELS, widths, np.where(np.isnan(pooled), 0, pooled))
+    chosen = data.thinned(max(100, _BYTES // (data.horizon * data.targets * 4)))
+    residuals = np.empty((len(chosen), data.horizon, data.targets), dtype=np.float32)
+    done = 0
+    for window, target, *_ in chosen.batches(batch_size):
+        error = (forecaster(window) - target.values).abs().masked_fill(~target.seen, torch.nan)
+        residuals[done : done + len(error)] = error.numpy()
+        done += len(error)
+    widths = np.empty((len(LEVELS), data.horizon, data.targets), dtype=np.float32)
+    pooled = np.empty((len(LEVELS), data.horizon), dtype=np.float32)
+    for step in range(data.horizon):
+        widths[:, step] = _quantiles(residuals[:, step])
+        pooled[:, step] = _quantiles(residuals[:, step].reshape(-1, 1))[:, 0]
+    return Calibration(LEVELS, widths, pooled)
 
 
-def _quantile(residuals: np.ndarray, level: int) -> np.ndarray:
-    """Give the conformal order statistic of (N, H, V) along N, NaN left out; the largest one where n is too small."""
+def _quantiles(residuals: np.ndarray) -> np.ndarray:
+    """Give the conformal order statistic of (N, V) for each of `LEVELS`: (Q, V), NaN left out.
+
+    Where there are too few residuals for a level it is the largest one, and the largest of all where there is none.
+    """
     ordered = np.sort(residuals, axis=0)  # NaN sorts last
-    count = (~np.isnan(residuals)).sum(axis=0)
-    rank = np.minimum(np.ceil((count + 1) * level / 100).astype(np.int64), count)
-    value = np.take_along_axis(ordered, np.maximum(rank - 1, 0)[None], axis=0)[0]
-    return np.where(count > 0, value, np.nanmax(ordered, initial=0.0)).astype(np.float32)
+    count = (~np.isnan(ordered)).sum(axis=0)
+    share = np.array(LEVELS)[:, None] / 100
+    rank = np.minimum(np.ceil((count + 1) * share).astype(np.int64), count)  # (Q, V)
+    value = np.take_along_axis(ordered, np.maximum(rank - 1, 0), axis=0)
+    return np.where(count > 0, value, np.nanmax(ordered, initial=0.0))

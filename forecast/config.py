@@ -277,12 +277,6 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
             f"train.epoch_batches is {train.epoch_batches}; it must be two counts from 1, the smaller first.",
             "E.g. --set train.epoch_batches=[100,1000].",
         )
-    least, most = train.epoch_batches or (1, 1)
-    if not 1 <= least <= most:
-        raise UsageError(
-            f"train.epoch_batches is {train.epoch_batches}; it must be two counts from 1, the smaller first.",
-            "E.g. --set train.epoch_batches=[100,1000].",
-        )
     if not 0 <= train.averaging < 1:
         raise UsageError(f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999.")
     if not all(share > 0 for share in data.split) or abs(sum(data.split) - 1) > 1e-6:

@@ -165,6 +165,7 @@ def test_values_of_a_wrong_type_are_refused_with_key_and_value(key: str, value: 
         "train.epochs=0",
         "train.batch_size=0",
         "train.epoch_batches=[0,5]",
+        "train.epoch_batches=[5,4]",
         "train.learning_rate=0",
         "train.learning_rate=.nan",
         "train.learning_rate=.inf",
@@ -245,7 +246,7 @@ def test_commas_separate_several_values() -> None:
 
 @pytest.mark.parametrize(("path", "horizon"), BY_HORIZON, ids=[f"{relative(p)}-{h}" for p, h in BY_HORIZON])
 def test_shipped_setting_resolves_and_comes_back_from_its_yaml(path: Path, horizon: int | None, tmp_path: Path) -> None:
-    config = resolve(file=path, flags={"data": {"horizon": horizon}})
+    config = resolve(file=path, flags=flags(horizon=horizon))
     assert config.name in MODELS
     assert config.data.horizon == (horizon or config.data.horizon)
     special = (yaml.safe_load(path.read_text("utf-8")).get("horizons") or {}).get(horizon) or {}

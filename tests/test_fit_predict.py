@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
@@ -23,7 +24,7 @@ import forecast
 from forecast import fitted as inference
 from forecast.cli import main
 from forecast.config import flags, resolve
-from forecast.errors import DataError, UsageError
+from forecast.errors import ArtifactError, DataError, UsageError
 from forecast.fitted import Fitted
 from forecast.fitting import Run, _fitted
 from forecast.prediction import locate
@@ -510,7 +511,7 @@ def test_airline_passengers_are_forecast_for_1961(desk: Path) -> None:
 
 # Interrupted fits
 
-RESUMABLE = (*SMALL, "train.epochs=8", "train.patience=8")
+RESUMABLE = (*SMALL, "train.epochs=5", "train.patience=5")
 
 
 @pytest.fixture(scope="module")
@@ -526,26 +527,32 @@ def weights(run: str) -> dict[str, torch.Tensor]:
     return load_file(locate(f"runs:/{run}/forecaster") / "artifacts" / "fitted" / "model.safetensors")
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM], ids=lambda kind: kind.name)
-def test_fit_killed_in_training_resumes_to_the_weights_of_an_unbroken_one(
-    kind: signal.Signals, unbroken: dict[str, torch.Tensor], store: Path, desk: Path
-) -> None:
-    TABLE.write_parquet("data.parquet")
-    command = [sys.executable, "-m", "forecast", "fit", "data.parquet", "--model", "itransformer", "--quiet"]
-    command += ["--lookback", str(LOOKBACK), "--horizon", str(HORIZON)]
-    known = set(store.glob("mlruns/*/*"))
-    child = subprocess.Popen([*command, *(part for setting in RESUMABLE for part in ("--set", setting))])
-    found: list[Path] = []
-    while child.poll() is None and not found:
-        time.sleep(0.01)
-        found = [p for p in store.glob("mlruns/*/*/artifacts/checkpoint/last.ckpt") if p.parents[2] not in known]
-    assert found, "the fit ended before its first checkpoint"
-    child.send_signal(kind)
-    assert child.wait() == (-kind if kind == signal.SIGKILL else 128 + kind), "the fit was over before the kill"
-    run = found[0].parents[2].name
-    status = mlflow.MlflowClient().get_run(run).info.status
-    assert status == ("RUNNING" if kind == signal.SIGKILL else "KILLED")  # nobody hears a SIGKILL; the next fit tells
-    with pytest.raises(forecast.ArtifactError, match="cannot be resolved"):
+class Watch:
+    """Progress of a fit that lets `act` loose in a thread once its run has a checkpoint newer than the start."""
+
+    def __init__(self, store: Path, act: Callable[[], None]) -> None:
+        self.store, self.act, self.known = store, act, checkpoints(store)
+
+    def understood(self, facts: Any) -> None: ...
+    def scored(self, document: Any) -> None: ...
+    def stage(self, text: str) -> None:
+        if text.startswith("training"):
+            threading.Thread(target=self._wait).start()
+
+    def _wait(self) -> None:
+        while not checkpoints(self.store) - self.known:
+            time.sleep(0.005)
+        self.act()
+
+
+def checkpoints(store: Path) -> set[Path]:
+    return set(store.glob("mlruns/*/artifacts/checkpoint/last.ckpt"))
+
+
+def resume_and_compare(checkpoint: Path, unbroken: dict[str, torch.Tensor]) -> None:
+    """Resume the run of `checkpoint`, which must end as if nothing had happened."""
+    run = checkpoint.parents[2].name
+    with pytest.raises(ArtifactError, match="cannot be resolved"):  # nothing half-written is picked up
         forecast.predict(f"runs:/{run}/forecaster", TABLE)
     assert main(["fit", "--resume", run, "--quiet"]) == 0
     resumed = weights(run)
@@ -553,9 +560,46 @@ def test_fit_killed_in_training_resumes_to_the_weights_of_an_unbroken_one(
     for name, tensor in unbroken.items():
         assert torch.equal(resumed[name], tensor), name
     assert mlflow.MlflowClient().get_run(run).info.status == "FINISHED"
-    assert not found[0].exists()
+    assert not checkpoint.exists()
     with pytest.raises(UsageError, match="is finished"):
         forecast.fit(resume=run)
+
+
+def test_fit_killed_in_training_resumes_to_the_weights_of_an_unbroken_one(
+    unbroken: dict[str, torch.Tensor], store: Path, desk: Path
+) -> None:
+    TABLE.write_parquet("data.parquet")
+    command = [sys.executable, "-m", "forecast", "fit", "data.parquet", "--model", "itransformer", "--quiet"]
+    command += ["--lookback", str(LOOKBACK), "--horizon", str(HORIZON)]
+    known, found = checkpoints(store), set[Path]()
+    child = subprocess.Popen([*command, *(part for setting in RESUMABLE for part in ("--set", setting))])
+    while child.poll() is None and not found:
+        time.sleep(0.01)
+        found = checkpoints(store) - known
+    child.kill()
+    assert child.wait() == -signal.SIGKILL, "the fit ended before it could be killed"
+    (checkpoint,) = found
+    assert mlflow.MlflowClient().get_run(checkpoint.parents[2].name).info.status == "RUNNING"  # nobody hears a SIGKILL
+    resume_and_compare(checkpoint, unbroken)
+
+
+def test_sigterm_in_training_marks_the_run_killed_and_it_resumes(
+    unbroken: dict[str, torch.Tensor], store: Path, desk: Path
+) -> None:
+    TABLE.write_parquet("data.parquet")
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # should the signal come too late
+    watch = Watch(store, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            forecast.fit(
+                "data.parquet", "itransformer", lookback=LOOKBACK, horizon=HORIZON, settings=RESUMABLE, progress=watch
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    (checkpoint,) = checkpoints(store) - watch.known
+    assert mlflow.MlflowClient().get_run(checkpoint.parents[2].name).info.status == "KILLED"
+    resume_and_compare(checkpoint, unbroken)
 
 
 def test_resume_with_other_data_is_refused(store: Path, desk: Path) -> None:

@@ -12,7 +12,7 @@ from forecast.data.split import by_fraction, published
 from forecast.errors import DataError
 
 Frames = Callable[..., SeriesFrame]
-ETT = ((0, 8640), (8640, 11520), (11520, 14400))
+ETT = np.array([[0, 8640], [8640, 11520], [11520, 14400]])
 
 shares = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 20)).map(
     lambda parts: tuple(part / sum(parts) for part in parts)

@@ -1,13 +1,13 @@
 """Training: the best weights are kept, schedules are the papers', and a killed run ends as an unbroken one."""
 
 import math
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from forecast.config import TrainConfig
 from forecast.data.windows import Window, WindowDataset, WindowShape
 from forecast.errors import ArtifactError, ForecastError, UsageError
 from forecast.models import ITransformer, ITransformerConfig
-from forecast.tasks.series import SCHEDULES, OptimConfig, SeriesForecaster
+from forecast.tasks.series import LOSSES, SCHEDULES, OptimConfig, SeriesForecaster
 from forecast.training import KeepBest, train
 
 Windows = Callable[..., WindowDataset]
@@ -66,7 +66,9 @@ class Scripted(nn.Module):
 
 
 def config(**settings: object) -> TrainConfig:
-    return TrainConfig(**{"epochs": 3, "epoch_batches": None, "averaging": 0, "device": "cpu", "batch_size": 32, **settings})
+    return TrainConfig(
+        **{"epochs": 3, "epoch_batches": None, "averaging": 0, "device": "cpu", "batch_size": 32, **settings}
+    )
 
 
 def run(
@@ -148,7 +150,7 @@ def test_only_a_lower_loss_is_taken_as_best(loss: float) -> None:
             "optimizers": [torch.optim.SGD(network.parameters(), lr=1.0)],
         },
     )()
-    keep.on_train_epoch_end(trainer, SeriesForecaster(network, OptimConfig(1.0, 0.0, "constant", 3)))
+    keep.on_train_epoch_end(trainer, SeriesForecaster(network, OptimConfig("mse", 1.0, 0.0, "constant", 3)))
     assert (keep.best_epoch, keep.best_loss) == (1, 1.0)
 
 
@@ -281,9 +283,11 @@ def test_averaging_does_not_change_the_steps_of_training(parts: tuple[WindowData
     assert [train_loss for _, train_loss, _ in plain] == [train_loss for _, train_loss, _ in averaged]
 
 
-@pytest.mark.parametrize(("least", "batches"), [(1, 4), (4, 4), (5, 8), (9, 12)])
-def test_an_epoch_has_whole_passes_of_at_least_min_batches(
-    parts: tuple[WindowDataset, WindowDataset], least: int, batches: int
+@pytest.mark.parametrize(
+    ("bounds", "batches"), [(None, 4), ((1, 1000), 4), ((4, 4), 4), ((6, 1000), 6), ((9, 9), 9), ((1, 3), 3)]
+)
+def test_an_epoch_is_one_pass_within_the_bounds_on_its_batches(
+    parts: tuple[WindowDataset, WindowDataset], bounds: tuple[int, int] | None, batches: int
 ) -> None:
     # 149 windows are 4 full batches of 32.
     network = fresh()
@@ -291,7 +295,7 @@ def test_an_epoch_has_whole_passes_of_at_least_min_batches(
     network.register_forward_pre_hook(
         lambda module, inputs: sizes.append(len(inputs[0].past)) if module.training else None
     )
-    run(network, parts, config(epochs=1, min_batches=least))
+    run(network, parts, config(epochs=1, epoch_batches=bounds))
     assert sizes == [32] * batches
 
 
@@ -320,7 +324,7 @@ def test_every_epoch_draws_other_batches_that_hold_each_window_at_most_once(
     "settings",
     [
         {},
-        {"averaging": 0.9, "schedule": "cosine"},
+        {"averaging": 0.9, "schedule": "cosine", "epoch_batches": (5, 6)},
         {"schedule": "halving", "weight_decay": 0.1, "patience": 1, "learning_rate": 0.1},
     ],
     ids=["plain", "averaging-cosine", "halving-patience"],
@@ -456,19 +460,24 @@ def test_a_cuda_device_that_is_not_there_is_refused(parts: tuple[WindowDataset, 
         run(fresh(), parts, config(device="cuda"))
 
 
-def test_unseen_answers_carry_no_loss(make_frame: Windows, make_windows: Windows) -> None:
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("missing", [False, True])
+def test_loss_is_the_mean_over_the_seen_answers(
+    make_frame: Windows, make_windows: Windows, kind: str, missing: bool
+) -> None:
     values = np.random.default_rng(1).normal(size=(30, 2))
-    values[12:15] = np.nan
+    if missing:
+        values[12:15] = np.nan
     data = make_windows(make_frame(values), 8, 4)
     batch = data[torch.arange(len(data))]
     network = fresh().eval()
-    task = SeriesForecaster(network, OptimConfig(1e-3, 0.0, "constant", 1))
+    task = SeriesForecaster(network, OptimConfig(kind, 1e-3, 0.0, "constant", 1))
     loss = task.training_step(batch, 0)
     error = (network(batch.window) - batch.target.values)[batch.target.seen]
-    assert loss.item() == pytest.approx(error.square().mean().item(), rel=1e-6)
-    spoilt = batch._replace(
-        target=batch.target._replace(values=torch.where(batch.target.seen, batch.target.values, 1e9))
-    )
+    expected = {"mse": error.square(), "mae": error.abs()}[kind].mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    answers = torch.where(batch.target.seen, batch.target.values, 1e9)
+    spoilt = batch._replace(target=batch.target._replace(values=answers))
     assert task.training_step(spoilt, 0).item() == loss.item()
 
 
@@ -476,5 +485,5 @@ def test_unseen_answers_carry_no_loss(make_frame: Windows, make_windows: Windows
 def test_schedules_begin_at_the_full_rate_and_never_rise(name: str) -> None:
     factors = [SCHEDULES[name](epoch, 10) for epoch in range(10)]
     assert factors[0] == 1
-    assert all(later <= earlier for earlier, later in zip(factors, factors[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors))
     assert factors[-1] > 0

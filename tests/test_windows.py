@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_origins_forecast_only_inside_their_part_and_look_back_only_inside_their
     lookback, horizon = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     parts, expected = [], []
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in pairwise(offsets):
         a, b = sorted(data.draw(st.tuples(st.integers(start, end), st.integers(start, end))))
         parts.append((a, b))
         expected += [o for o in range(start, end) if o - lookback + 1 >= start and a <= o + 1 and o + horizon < b]

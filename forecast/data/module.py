@@ -32,8 +32,8 @@ class _Shuffled(Sampler[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         for first in range(0, self.batches, self.whole):
-            order = torch.randperm(self.size, generator=generator).split(self.batch_size)
-            yield from order[: min(self.whole, self.batches - first)]
+            windows = min(self.whole, self.batches - first) * self.batch_size
+            yield from torch.randperm(self.size, generator=generator)[:windows].split(self.batch_size)
 
 
 class SeriesData(L.LightningDataModule):
@@ -56,8 +56,8 @@ class SeriesData(L.LightningDataModule):
         return _loader(self.train, self.shuffled)
 
     def val_dataloader(self) -> DataLoader[Example]:
-        every = torch.arange(len(self.validation)).split(64)  # larger batches leave the cache and are slower
-        return _loader(self.validation, every)
+        # Larger batches leave the cache and are slower.
+        return _loader(self.validation, self.validation.numbers(64))
 
 
 def _loader(data: WindowDataset, batches: Iterable[Tensor]) -> DataLoader[Example]:

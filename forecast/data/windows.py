@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 
+_BATCH_VALUES = 4_000_000  # of one evaluation batch: 16 MB, and a few times that while it is scored
+
+
 @dataclass(frozen=True)
 class WindowShape:
     """What a network must know of the data: `L`, `H`, `V`, `V_out` (the first variates, forecast) and `K`."""
@@ -119,10 +122,14 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
         index = torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).round().long()
         return WindowDataset(self.buffer, self.origins[index], self.lookback, self.horizon, self.targets)
 
+    def numbers(self, batch_size: int) -> tuple[Tensor, ...]:
+        """Give every window number once, in order, in batches that are smaller where windows are very wide."""
+        values = (self.lookback + self.horizon) * max(1, self.buffer.values.shape[1])
+        return torch.arange(len(self)).split(max(1, min(batch_size, _BATCH_VALUES // values)))
+
     def batches(self, batch_size: int) -> Iterator[Example]:
-        """Give every window once, in order, the last batch as short as it comes."""
-        for index in torch.arange(len(self)).split(batch_size):
-            yield self[index]
+        """Give every window once, in order."""
+        return (self[index] for index in self.numbers(batch_size))
 
 
 def _rows(buffer: Tensor, first: Tensor, length: int) -> Tensor:

@@ -1,0 +1,63 @@
+"""Memory: a fit on 1 GB of values peaks at most 1.5 GB above a fit on a tiny file. Run with `make bench`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GB = 1 << 30
+pytestmark = pytest.mark.bench
+
+
+def peak(data: Path, folder: Path) -> int:
+    """Bytes of resident memory at the peak of one fit, of the process alone."""
+    folder.mkdir()
+    settings = {
+        "model.d_model": 16,
+        "model.d_ff": 16,
+        "model.heads": 2,
+        "model.layers": 1,
+        "train.epochs": 1,
+        "train.epoch_batches": "[5,5]",
+    }
+    command = [sys.executable, "-c", PEAK, "fit", str(data), "--model", "itransformer", "--quiet"]
+    command += ["--lookback", "24", "--horizon", "8", *(f"--set={key}={value}" for key, value in settings.items())]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=environment)
+    return int(done.stderr.split()[-1]) * 1024
+
+
+PEAK = """
+import resource, sys
+from forecast.cli import main
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
+@pytest.mark.parametrize("variates", [1000, 100])
+def test_a_fit_on_a_gigabyte_peaks_at_most_15_gb_above_a_tiny_one(
+    variates: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = GB // 4 // variates
+    generator = np.random.default_rng(0)
+    walk = np.cumsum(generator.normal(size=rows)).astype(np.float32)
+
+    def table(length: int) -> pl.DataFrame:
+        times = np.datetime64("2000-01-01T00", "us") + np.arange(length) * np.timedelta64(1, "m")
+        columns = {f"v{c}": walk[:length] + generator.normal(size=length).astype(np.float32) for c in range(variates)}
+        return pl.DataFrame({"time": times, **columns})
+
+    table(rows).write_parquet(tmp_path / "large.parquet")
+    table(400).write_parquet(tmp_path / "tiny.parquet")
+    tiny = peak(tmp_path / "tiny.parquet", tmp_path / "a")
+    large = peak(tmp_path / "large.parquet", tmp_path / "b")
+    with capsys.disabled():
+        print(f"\n  {rows:,} × {variates} values, 1 GB as float32: {(large - tiny) / GB:.2f} GB above tiny", end="")
+    assert large - tiny <= 1.5 * GB
