@@ -102,25 +102,24 @@ def fit(
 
     torch.set_flush_denormal(True)  # a denormal operand can make a product a hundred times slower
     spec = find(resolved.name)
-    with tracking.tracked(resolved.track.experiment, f"{spec.name}-{_stem(found.facts['source'])}", resume) as run:
+    name = f"{spec.name}-{_stem(found.facts['source'])}"
+    tags = {
+        "forecast.kind": "fit",
+        "forecast.model": spec.name,
+        "data.source": _absolute(found.facts["source"]),
+        "data.sha256": found.fingerprint,
+        "data.rows": str(found.facts["rows"]),
+    }
+    with tracking.tracked(resolved.track.experiment, name, tags, resume) as run:
         if resume is None:
             run.text("config.yaml", resolved.to_yaml())
             run.params(summary.flat(resolved.to_dict()))
-            run.tags(
-                {
-                    "forecast.kind": "fit",
-                    "forecast.model": spec.name,
-                    "data.source": _absolute(found.facts["source"]),
-                    "data.sha256": found.fingerprint,
-                    "data.rows": str(found.facts["rows"]),
-                }
-            )
         prepared = prepare(found)
         progress.stage("scoring the baselines")
         networks = {name: _baseline(name, prepared) for name in BASELINES}
         progress.stage(f"training {spec.name}")
         clock.lap("baselines")
-        network, curve, best_epoch = _trained(spec.name, networks, prepared, run)
+        network, curve, best_epoch = _trained(spec.name, networks, prepared, run, bar=not isinstance(progress, Silent))
         clock.lap("train")
 
         progress.stage("scoring")
@@ -128,13 +127,14 @@ def fit(
         scores = {}
         for name, forecaster in {spec.name: network, **networks}.items():
             scores[name] = scoring.score(
-                forecaster,
+                scoring.on_device(forecaster),
                 prepared.test.with_lookback(forecaster.shape.lookback),
                 prepared.scaler,
                 prepared.naive_error,
                 calibration=fitted.calibration if forecaster is network else None,
                 levels=resolved.track.levels,
             )
+        network.cpu()
         run.metrics(summary.flat(scores))
         model_id = run.model(fitted)
         clock.lap("score")
@@ -160,7 +160,7 @@ def fit(
 
 
 def _trained(
-    name: str, networks: Mapping[str, Any], prepared: Prepared, run: "TrackedRun"
+    name: str, networks: Mapping[str, Any], prepared: Prepared, run: "TrackedRun", *, bar: bool
 ) -> tuple[Any, list[tuple[int, float, float]], int]:
     """Give the network of `name` with its best weights, the training curve, and the epoch that was best."""
     import torch
@@ -179,8 +179,9 @@ def _trained(
         config.train,
         checkpoint=run.checkpoint,
         on_epoch=run.epoch,
+        bar=bar,
     )
-    return network.eval().cpu(), curve, best
+    return network.eval(), curve, best
 
 
 def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
@@ -204,9 +205,10 @@ def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
 def _fitted(network: Any, prepared: Prepared) -> "Fitted":
     from .calibrate import calibrate
     from .fitted import Fitted
+    from .scoring import on_device
 
     config, frame = prepared.read.config, prepared.read.frame
-    calibration = calibrate(network, prepared.validation.with_lookback(network.shape.lookback), 64)
+    calibration = calibrate(on_device(network), prepared.validation.with_lookback(network.shape.lookback), 64)
     return Fitted(
         name=config.name,
         config=config.model,

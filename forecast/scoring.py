@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .calibrate import Calibration
 from .data.scale import Scaler
@@ -48,7 +48,6 @@ def score(
     naive_error: np.ndarray,
     *,
     batch_size: int = 64,
-    device: torch.device | str = "cpu",
     calibration: Calibration | None = None,
     levels: tuple[int, ...] = (),
     reference: Scaler | None = None,
@@ -70,8 +69,7 @@ def score(
     sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
     inside = dict.fromkeys(widths, 0)
     for window, target, series, _ in data.batches(batch_size):
-        forecast = forecaster(Window(*(part.to(device) for part in window))).float().cpu()
-        error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
+        error = ((forecaster(window) - target.values) * target.seen).double()  # (B, H, V_out)
         units = error * std[series, None]
         scaled = units / unit[series, None]
         naive = divisor[series, None]
@@ -100,6 +98,14 @@ def score(
         by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
         coverage={level: _share(count, total["seen"]) for level, count in inside.items()},
     )
+
+
+def on_device(network: nn.Module) -> Callable[[Window], Tensor]:
+    """Give `network` as a forecaster that takes and gives tensors of the host, wherever its weights are."""
+    weights = next(network.parameters(), None)
+    if weights is None or weights.device.type == "cpu":
+        return network
+    return lambda window: network(Window(*(part.to(weights.device) for part in window))).cpu()
 
 
 def seasonal_error(buffer: WindowBuffer, train_end: np.ndarray, season: int) -> np.ndarray:

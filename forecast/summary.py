@@ -1,6 +1,7 @@
 """What a fit tells: the document of `--json`, flat values for tracking, and the pages of the report."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def report(
     }
     return page.render(
         page.Report(
-            title=f"{config.name} on {facts['source']}",
+            title=f"{config.name} on {Path(facts['source']).name}",
             model=config.name,
             facts=shown,
             scores={name: page.Score(s.windows, s.scaled, s.original) for name, s in scores.items()},

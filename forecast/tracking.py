@@ -170,7 +170,7 @@ class TrackedRun:
 
 
 @contextlib.contextmanager
-def tracked(experiment: str, name: str, resume: str | None = None) -> Iterator[TrackedRun]:
+def tracked(experiment: str, name: str, tags: Mapping[str, str], resume: str | None = None) -> Iterator[TrackedRun]:
     """Open a run: the one that `mlflow run` started, the one to resume, else a new one (nested in an active one)."""
     client = open_store()
     _mark_dead_runs(client, experiment)
@@ -180,8 +180,9 @@ def tracked(experiment: str, name: str, resume: str | None = None) -> Iterator[T
         nested = mlflow.active_run() is not None
         run = mlflow.start_run(experiment_id=_experiment(client, experiment), run_name=name, nested=nested)
     tracked_run = TrackedRun(client, run)
-    tracked_run.tags(
+    tracked_run.tags(  # in one request: a run that can be found dead can also be resumed
         {
+            **tags,
             "forecast.host": socket.gethostname(),
             "forecast.pid": str(os.getpid()),
             "forecast.pid_start": _started(),

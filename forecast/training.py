@@ -118,17 +118,17 @@ def train(
     *,
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None,
-    quiet: bool = True,
+    bar: bool = False,
 ) -> tuple[Curve, int]:
     """Train `network` in place and leave its best weights in it; give the curve and the epoch that was best.
 
-    `checkpoint` is a file to resume from where it exists, rewritten after each epoch. Raises ForecastError naming the
-    epoch when the loss is no longer finite.
+    `checkpoint` is a file to resume from where it exists, rewritten after each epoch. `bar` shows one on a terminal.
+    Raises ForecastError naming the epoch when the loss is no longer finite.
     """
     accelerator, devices = _device(config.device)
     keep = KeepBest(config, checkpoint, on_epoch)
     optim = OptimConfig(config.loss, config.learning_rate, config.weight_decay, config.schedule, config.epochs)
-    bar = [TQDMProgressBar(refresh_rate=10)] if not quiet and sys.stderr.isatty() else []
+    bars = [TQDMProgressBar(refresh_rate=10)] if bar and sys.stderr.isatty() else []
     # Lightning advertises and advises on every fit, and warns of its own use of torch.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = L.Trainer(
@@ -136,9 +136,9 @@ def train(
         devices=devices,
         max_epochs=config.epochs,
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        callbacks=[*bar, keep],
+        callbacks=[*bars, keep],
         logger=False,
-        enable_progress_bar=bool(bar),
+        enable_progress_bar=bool(bars),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

@@ -102,6 +102,12 @@ def test_constant_columns_are_only_shifted(make_frame: Frames, level: float) -> 
     np.testing.assert_allclose(scaled[500:], 2.0, rtol=1e-2)
 
 
+def test_a_column_that_only_rounding_makes_vary_counts_as_constant(make_frame: Frames) -> None:
+    frame = make_frame(np.full((100, 1), 123456.7))
+    frame.values[::2] = np.nextafter(frame.values[::2], np.float32(np.inf))
+    assert Scaler.fit(frame, np.array([100])).std[0, 0] == 1.0
+
+
 def test_columns_without_a_training_value_are_left_as_they_are(make_frame: Frames) -> None:
     values = draw_values(40, 2, missing=0.0)
     values[:20, 1] = np.nan

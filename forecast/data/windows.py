@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 _BATCH_VALUES = 4_000_000  # of one evaluation batch: 16 MB, and a few times that while it is scored
 
 
