@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -147,7 +148,11 @@ def open_folder(folder: Path) -> Any:
         )
         assert spec is not None
         sys.modules[runtime] = importlib.util.module_from_spec(spec)
-    return importlib.import_module(f"{runtime}.{_ENTRY}").Fitted.load(folder / "artifacts" / "fitted")
+    before, sys.pycache_prefix = sys.pycache_prefix, os.devnull  # checksums cover sources, not bytecode beside them
+    try:
+        return importlib.import_module(f"{runtime}.{_ENTRY}").Fitted.load(folder / "artifacts" / "fitted")
+    finally:
+        sys.pycache_prefix = before
 
 
 _SELF_TEST = """

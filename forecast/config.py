@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -244,7 +244,7 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
 
 def _listed(kind: Any, value: Any) -> Any:
     """Read `a,b` where several values are wanted, as people type it."""
-    if get_origin(kind) is tuple and isinstance(value, str):
+    if isinstance(value, str) and any(get_origin(part) is tuple for part in (kind, *get_args(kind))):
         return [entry.strip() for entry in value.split(",")]
     return value
 

@@ -98,7 +98,7 @@ def fit(
     progress.stage("loading libraries")
     import torch
 
-    from . import scoring, summary, tracking
+    from . import report, scoring, summary, tracking
 
     torch.set_flush_denormal(True)  # a denormal operand can make a product a hundred times slower
     spec = find(resolved.name)
@@ -114,6 +114,7 @@ def fit(
         if resume is None:
             run.text("config.yaml", resolved.to_yaml())
             run.params(summary.flat(resolved.to_dict()))
+            run.dataset(tags["data.source"], found.fingerprint, found.facts["rows"])
         prepared = prepare(found)
         progress.stage("scoring the baselines")
         networks = {name: _baseline(name, prepared) for name in BASELINES}
@@ -135,12 +136,14 @@ def fit(
                 levels=resolved.track.levels,
             )
         network.cpu()
-        run.metrics(summary.flat(scores))
         model_id = run.model(fitted)
+        run.metrics(summary.flat(scores), model_id=model_id)
         clock.lap("score")
         document = summary.document(run.id, prepared, scores, best_epoch, clock.seconds)
-        html = summary.report(prepared, scores, {**networks, spec.name: network}, fitted, curve, document)
+        page = summary.page(prepared, scores, {**networks, spec.name: network}, fitted, curve, document)
+        html = report.render(page)
         run.text("report.html", html)
+        run.tags({"mlflow.note.content": report.verdict(page).headline})
         run.text("fit.json", json.dumps(document, indent=1, ensure_ascii=False))
 
     progress.scored(document)

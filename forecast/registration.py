@@ -78,7 +78,9 @@ def _admit(
     baselines = {who: error for who, error in errors.items() if who != fitted.name}
     with versions.registry_lock():
         champion, rescored, obstacle = versions.champion(name), None, ""
-        if champion is not None and champion.model_id != model_id:
+        if champion is not None and versions.model_of(champion) == model_id:
+            return versions.as_registered(champion)  # the alias was set last: nothing is missing
+        if champion is not None:
             try:
                 rescored = rescore(open_folder(versions.fetch(f"models:/{name}/{champion.version}")), again(), metric)
             except UsageError as error:

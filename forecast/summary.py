@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import report as page
 from .data import calendar
 from .fitted import Fitted
 from .prepare import Prepared
+from .report import Example, Report, Score
 from .scoring import Scores
 
 _EXAMPLES = 6  # forecasts drawn in the report
@@ -64,15 +64,15 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def report(
+def page(
     prepared: Prepared,
     scores: Mapping[str, Scores],
     networks: Mapping[str, Any],
     fitted: Fitted,
     curve: Sequence[tuple[int, float, float]],
     document: Mapping[str, Any],
-) -> str:
-    """Give the HTML report of a fit."""
+) -> Report:
+    """Give what the HTML report of a fit shows."""
     config, facts = prepared.read.config, prepared.read.facts
     metric = config.track.metric
     baselines = {name: score for name, score in scores.items() if name != config.name}
@@ -91,31 +91,29 @@ def report(
         "Run": document["run"],
         "Fingerprint": prepared.read.fingerprint[:16],
     }
-    return page.render(
-        page.Report(
-            title=f"{config.name} on {Path(facts['source']).name}",
-            model=config.name,
-            facts=shown,
-            scores={name: page.Score(s.windows, s.scaled, s.original) for name, s in scores.items()},
-            metric=metric,
-            by_step={name: score.by_step for name, score in scores.items()},
-            by_variate={
-                name: {who: float(score.by_variate[column]) for who, score in scores.items()}
-                for column, name in enumerate(names)
-            },
-            curve=curve,
-            best_epoch=document["best_epoch"],
-            coverage=scores[config.name].coverage,
-            repairs=facts["repairs"],
-            cautions=facts["warnings"],
-            examples=_examples(prepared, networks[config.name], networks[best], best, fitted),
-            config=config.to_yaml(),
-            command=f"forecast fit {facts['source']} --config config.yaml",
-        )
+    return Report(
+        title=f"{config.name} on {Path(facts['source']).name}",
+        model=config.name,
+        facts=shown,
+        scores={name: Score(s.windows, s.scaled, s.original) for name, s in scores.items()},
+        metric=metric,
+        by_step={name: score.by_step for name, score in scores.items()},
+        by_variate={
+            name: {who: float(score.by_variate[column]) for who, score in scores.items()}
+            for column, name in enumerate(names)
+        },
+        curve=curve,
+        best_epoch=document["best_epoch"],
+        coverage=scores[config.name].coverage,
+        repairs=facts["repairs"],
+        cautions=facts["warnings"],
+        examples=_examples(prepared, networks[config.name], networks[best], best, fitted),
+        config=config.to_yaml(),
+        command=f"forecast fit {facts['source']} --config config.yaml",
     )
 
 
-def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted: Fitted) -> list[page.Example]:
+def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted: Fitted) -> list[Example]:
     """Draw evenly spaced test windows, going through the variates; not chosen by how well they came out."""
     count = min(_EXAMPLES, len(prepared.test))
     index = torch.linspace(0, len(prepared.test) - 1, count).round().long()
@@ -147,7 +145,7 @@ def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted
         forecast = forecasts[0][row, :, variate]
         label = fitted.variates[variate] if frame.schema.layout != "channels" else fitted.keys[series]
         examples.append(
-            page.Example(
+            Example(
                 title=label or "value",
                 unit_note="",
                 past_times=times[:lookback],

@@ -4,6 +4,7 @@ Where: `MLFLOW_TRACKING_URI`, else `mlflow.db` and `mlruns/` in the working dire
 """
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -31,7 +32,7 @@ for _name, _value in {
 
 import mlflow  # noqa: E402
 import mlflow.pyfunc  # noqa: E402
-from mlflow.entities import LoggedModelStatus, RunStatus  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, RunStatus  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
 from mlflow.types import ParamSchema, ParamSpec  # noqa: E402
@@ -41,6 +42,7 @@ from . import bundle  # noqa: E402
 from .errors import ArtifactError, UsageError  # noqa: E402
 from .fitted import Fitted  # noqa: E402
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on training runs, not on chats
 _MODEL = "forecaster"  # name of the model inside a run
 
 
@@ -118,9 +120,22 @@ class TrackedRun:
     def params(self, values: Mapping[str, Any]) -> None:
         mlflow.log_params({key: str(value)[:6000] for key, value in values.items()})
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def dataset(self, source: str, fingerprint: str, rows: int) -> None:
+        """Say what the run was trained on; the digest is ours, of every value."""
+        given = Dataset(
+            name=Path(source).name,
+            digest=fingerprint[:16],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps({"num_rows": rows}),
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(self.id, [DatasetInput(given, tags)])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
         """Log finite values only: MLflow reads NaN back as 0, the best of all errors."""
-        mlflow.log_metrics({key: value for key, value in values.items() if math.isfinite(value)}, step=step)
+        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        mlflow.log_metrics(finite, step=step, model_id=model_id)
 
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, and its checkpoint where the store is not local."""
@@ -223,7 +238,7 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
         if uri.startswith("sqlite:///"):
             location = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlruns").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
         except MlflowException:  # another process was first
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -67,6 +67,17 @@ def champion(name: str) -> ModelVersion | None:
         return None
 
 
+def model_of(version: ModelVersion) -> str:
+    """Give the id of the model behind a version; a local store keeps it in the source alone."""
+    return str(version.model_id or version.source.removeprefix("models:/"))
+
+
+def as_registered(version: ModelVersion) -> Version:
+    """Say again what became of the registration of the present champion."""
+    tags = version.tags
+    return Version(version.name, int(version.version), CHAMPION, tags.get("decision", ""), tags.get("reason", ""))
+
+
 @contextlib.contextmanager
 def registry_lock() -> Iterator[None]:
     """Keep two registrations on one local store apart; with a server the last writer wins."""
@@ -85,7 +96,7 @@ def add(name: str, model_id: str, decision: Decision, tags: Mapping[str, str]) -
     """Register a model once (a second call finds the first version), tag it, and promote it last."""
     client = open_store()
     try:
-        existing = [v for v in client.search_model_versions(f"name = '{name}'") if v.model_id == model_id]
+        existing = [v for v in client.search_model_versions(f"name = '{name}'") if model_of(v) == model_id]
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow says that it registered, whatever the log level
             number = existing[0].version if existing else mlflow.register_model(f"models:/{model_id}", name).version
         for key, value in {**tags, "decision": decision.verdict, "reason": decision.reason}.items():

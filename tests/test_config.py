@@ -238,6 +238,7 @@ def test_commas_separate_several_values() -> None:
     config = resolve("itransformer", settings=["data.target=OT,HUFL", "track.levels=60,90", "data.split=0.6,0.2,0.2"])
     assert (config.data.target, config.track.levels) == (("OT", "HUFL"), (60, 90))
     assert config.data.split == (0.6, 0.2, 0.2)
+    assert resolve("itransformer", settings=["train.epoch_batches=5,9"]).train.epoch_batches == (5, 9)
     flagged = resolve("itransformer", flags=flags(target="OT", variates="OT, HUFL", levels="80"))
     assert (flagged.data.target, flagged.data.variates, flagged.track.levels) == (("OT",), ("OT", "HUFL"), (80,))
     listed = resolve("itransformer", flags=flags(target=["a,b", "c"]))
