@@ -194,12 +194,17 @@ def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
     if name == prepared.read.config.name:
         settings = prepared.read.config.model
     if name == "seasonal-naive":
-        season, parts = prepared.season, (prepared.validation, prepared.test)
+        parts = (prepared.validation, prepared.test)
+        season = settings.season or prepared.season
         if any(len(part.with_lookback(season)) < len(part) for part in parts):
-            season = 1  # it does not fit before the first forecast of every series
-        if settings == config_class(spec)():
-            settings = dataclasses.replace(settings, season=season)
-        shape = dataclasses.replace(shape, lookback=max(shape.lookback, settings.season))
+            if settings.season:
+                raise UsageError(
+                    f"A season of {season} steps does not fit before the first forecast of every series.",
+                    "Choose a shorter model.season, or leave it out.",
+                )
+            season = 1
+        settings = dataclasses.replace(settings, season=season)
+        shape = dataclasses.replace(shape, lookback=max(shape.lookback, season))
     network = network_class(spec)(shape, settings)
     network.solve(prepared.train.thinned(max(1, 1_000_000 // shape.targets)).batches(64))
     return network
@@ -214,7 +219,7 @@ def _fitted(network: Any, prepared: Prepared) -> "Fitted":
     calibration = calibrate(on_device(network), prepared.validation.with_lookback(network.shape.lookback), 64)
     return Fitted(
         name=config.name,
-        config=config.model,
+        config=network.config,
         shape=network.shape,
         schema=frame.schema,
         marks=prepared.read.marks,

@@ -138,7 +138,7 @@ def best_season(train: WindowDataset, candidates: tuple[int, ...]) -> int:
     """Choose the period with which seasonal naive does best on training windows; 1 where the last value does better.
 
     Compared on at most 500 evenly spaced windows that reach back one of the longest of `candidates`; a candidate longer
-    than most of the training windows reach back is not considered.
+    than most of the training windows reach back is not considered, and one that gains less than 2 % is chance.
     """
     shape = WindowShape(train.lookback, train.horizon, train.buffer.values.shape[1], train.targets, 0)
     errors: dict[int, float] = {}
@@ -155,7 +155,7 @@ def best_season(train: WindowDataset, candidates: tuple[int, ...]) -> int:
                 count += target.seen.sum().item()
             errors[season] = total / max(count, 1)
         break
-    return min(errors, key=errors.__getitem__, default=1)
+    return min(sorted(errors), key=lambda season: errors[season] * (0.98 if season == 1 else 1.0), default=1)
 
 
 def _share(part: float, whole: float) -> float:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from forecast.data.windows import Example, Target, Window, WindowShape
+from forecast.errors import UsageError
 from forecast.models.naive import Linear, LinearConfig, Naive, NaiveConfig, SeasonalNaive, SeasonalNaiveConfig
 from forecast.prepare import Prepared
 from forecast.scoring import score
@@ -51,6 +52,12 @@ def test_naive_and_seasonal_naive_equal_loops(
                 # The same phase of the last period, of the one before, and so on.
                 phases = [t for t in known if (lookback + h - t) % season == 0]
                 assert seasonal[b, h, v] == (past[b, phases[-1], v] if phases else last)
+
+
+@pytest.mark.parametrize("season", [0, -3])
+def test_a_season_below_one_step_is_refused(season: int) -> None:
+    with pytest.raises(UsageError, match=f"model.season is {season}; it must be at least 1"):
+        SeasonalNaiveConfig(season=season)
 
 
 def test_linear_equals_least_squares_with_an_intercept() -> None:

@@ -142,7 +142,7 @@ class ITransformer(nn.Module):
 
     def __init__(self, shape: WindowShape, config: ITransformerConfig) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.config = shape, config
         self.targets = None if shape.targets == shape.variates else shape.targets  # None: all that are given
         self.use_norm = config.use_norm
         self.embed = nn.Linear(shape.lookback, config.d_model)

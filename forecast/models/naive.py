@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..data.windows import Example, Window, WindowShape
+from ..errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Naive(nn.Module):
 
     def __init__(self, shape: WindowShape, config: NaiveConfig) -> None:
         super().__init__()
-        self.shape, self.targets = shape, _forecast_of(shape)
+        self.shape, self.config, self.targets = shape, config, _forecast_of(shape)
 
     def solve(self, batches: Iterable[Example]) -> None:
         """Nothing to learn."""
@@ -39,7 +40,11 @@ class Naive(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SeasonalNaiveConfig:
-    season: int = 1  # steps of one period; must fit into the lookback
+    season: int | None = None  # steps of one period; the best on training windows if not given
+
+    def __post_init__(self) -> None:
+        if self.season is not None and self.season < 1:
+            raise UsageError(f"seasonal-naive: model.season is {self.season}; it must be at least 1.", "E.g. 24.")
 
 
 class SeasonalNaive(nn.Module):
@@ -49,7 +54,8 @@ class SeasonalNaive(nn.Module):
 
     def __init__(self, shape: WindowShape, config: SeasonalNaiveConfig) -> None:
         super().__init__()
-        self.shape, self.targets, self.season = shape, _forecast_of(shape), config.season
+        self.shape, self.config, self.targets = shape, config, _forecast_of(shape)
+        self.season = config.season or 1
 
     def solve(self, batches: Iterable[Example]) -> None:
         """Nothing to learn: the period is chosen before, on the training part."""
@@ -82,7 +88,7 @@ class Linear(nn.Module):
 
     def __init__(self, shape: WindowShape, config: LinearConfig) -> None:
         super().__init__()
-        self.shape, self.targets, self.ridge = shape, _forecast_of(shape), config.ridge
+        self.shape, self.config, self.targets = shape, config, _forecast_of(shape)
         self.register_buffer("weight", torch.zeros(shape.lookback + 1, shape.horizon))
         self.weight: Tensor
 
@@ -97,7 +103,7 @@ class Linear(nn.Module):
             rows = torch.cat([past, past.new_ones(len(past), 1), future], dim=1)[complete].double()
             gram += rows.T @ rows
         inputs = gram[: lookback + 1, : lookback + 1]
-        penalty = self.ridge * inputs.diagonal()[:-1].mean() * torch.eye(lookback + 1, dtype=torch.float64)
+        penalty = self.config.ridge * inputs.diagonal()[:-1].mean() * torch.eye(lookback + 1, dtype=torch.float64)
         penalty[-1, -1] = 0.0  # the intercept is free
         solution = torch.linalg.lstsq(inputs + penalty, gram[: lookback + 1, lookback + 1 :], driver="gelsd")
         self.weight.copy_(solution.solution)
