@@ -5,7 +5,7 @@ export OMP_WAIT_POLICY ?= PASSIVE  # two spinning threads starve each other when
 
 .PHONY: demo test slow bench lint
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt $(wildcard forecast/models/layers/*.c)
 	$(PYTHON) -c 'import sys; sys.exit("forecast needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt -e ".[dev]"

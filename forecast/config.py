@@ -5,9 +5,11 @@ Precedence: defaults < file < the file's section for the chosen horizon < `--set
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -67,13 +69,23 @@ class TrackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The resolved configuration of one run; `model` is the settings dataclass of the model called `name`."""
+    """The resolved configuration of one run, for the model called `name`."""
 
     name: str
-    model: Any
+    settings: Mapping[str, Any]  # of the model, as given
+    places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)  # where each was given
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
+
+    @cached_property
+    def model(self) -> Any:
+        """The settings dataclass of the model; raises UsageError for one that it does not have.
+
+        Checked when it is first asked for: it stands beside its network, whose import costs seconds that a wrong path
+        need not wait for.
+        """
+        return _validated(config_class(find(self.name)), "model", self.settings, self.places, self.name)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Give plain values by section, as a configuration file has them."""
@@ -93,6 +105,8 @@ def resolve(
     flags: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RunConfig:
     """Resolve a configuration; raises UsageError naming the key, its place and the nearest valid one.
+
+    The settings of the model are checked by `RunConfig.model`.
 
     `settings` are `section.key=value` strings (YAML values), `flags` values by section.
     """
@@ -131,9 +145,7 @@ def resolve(
     classes = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
     parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in classes}
     _check(parts["data"], parts["train"], parts["track"])
-    # Last: a model's settings stand beside its network, whose import costs seconds.
-    parts["model"] = _validated(config_class(spec), "model", merged["model"], places, spec.name)
-    return RunConfig(name=spec.name, **parts)
+    return RunConfig(name=spec.name, settings=merged["model"], places=places, **parts)
 
 
 def flags(**options: Any) -> dict[str, dict[str, Any]]:
@@ -277,6 +289,8 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
             f"train.epoch_batches is {train.epoch_batches}; it must be two counts from 1, the smaller first.",
             "E.g. --set train.epoch_batches=[100,1000].",
         )
+    if not re.fullmatch(r"(auto|cpu|cuda|gpu|mps)(:\d+)?", train.device):
+        raise UsageError(f"train.device is {train.device!r}.", "Use auto, cpu, cuda or cuda:0.")
     if not 0 <= train.averaging < 1:
         raise UsageError(f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999.")
     if not all(share > 0 for share in data.split) or abs(sum(data.split) - 1) > 1e-6:

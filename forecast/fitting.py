@@ -92,6 +92,7 @@ def fit(
             "Give that file, or start a new fit without --resume.",
         )
     resolved = found.config
+    _ = resolved.model  # its settings are checked before anything is shown, trained or tracked
     clock.lap("read")
     progress.understood(found.facts)
 

@@ -42,6 +42,7 @@ from . import bundle  # noqa: E402
 from .errors import ArtifactError, UsageError  # noqa: E402
 from .fitted import Fitted  # noqa: E402
 
+_own_uri: str | None = None  # the store of a working directory that this process last opened
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on training runs, not on chats
 _MODEL = "forecaster"  # name of the model inside a run
 
@@ -50,12 +51,17 @@ def open_store() -> mlflow.MlflowClient:
     """Point MLflow at the store, creating a local one safely; raises ArtifactError when it cannot be used."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else with the traceback of what is raised
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    global _own_uri
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = given if given and given != _own_uri else f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     try:
         if uri.startswith("sqlite:///"):
             database = Path(uri.removeprefix("sqlite:///")).absolute()
             _ensure_database(database)
         mlflow.set_tracking_uri(uri)
+        # MLflow writes it into the environment, where the next fit, perhaps in another folder, must not take it for
+        # the user's.
+        _own_uri = None if uri == given else uri
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
     except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError) as error:

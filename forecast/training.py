@@ -174,9 +174,7 @@ def train(
 def _device(name: str) -> tuple[str, Any]:
     """Turn "auto", "cpu", "cuda" or "cuda:1" into Lightning's accelerator and devices."""
     kind, _, number = name.partition(":")
-    accelerator = {"cuda": "gpu", "gpu": "gpu", "auto": "auto", "cpu": "cpu", "mps": "mps"}.get(kind)
-    if accelerator is None or (number and not number.isdigit()):
-        raise UsageError(f"Device {name!r} is not known.", "Use auto, cpu, cuda or cuda:0.")
+    accelerator = "gpu" if kind == "cuda" else kind
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UsageError(f"Device {name!r} was asked for, but torch finds no CUDA device.", "Use --device cpu.")
     return accelerator, [int(number)] if number else 1

@@ -29,7 +29,18 @@ if importlib.util.find_spec("forecast") is None:
 
 from forecast.data.windows import Window, WindowShape
 from forecast.errors import ForecastError
-from forecast.models import ITransformer, ITransformerConfig, load_reference_weights
+from forecast.models import (
+    Informer,
+    InformerConfig,
+    ITransformer,
+    ITransformerConfig,
+    SMamba,
+    SMambaConfig,
+    load_reference_weights,
+)
+from forecast.models.layers.embed import MONTH_STARTS
+from forecast.models.layers.prob_attention import FullHeads, ProbHeads, TopQueries
+from forecast.models.layers.ssm import MambaBlock, selective_scan
 from forecast.models.reference import translate
 
 Tensors = dict[str, Tensor]
@@ -45,11 +56,15 @@ FAMILIES = {
     "output": "outputs",
     "inter": "intermediates",
     "attn": "intermediates",
+    "top_query": "intermediates",
+    "last_state": "intermediates",
+    "conv_state_f64": "intermediates",
+    "ssm_state_f64": "intermediates",
     "grad": "gradients",
     "grad_param": "gradients",
 }
-MADE_FROM = ("param", "buffer", "input")  # given, not compared
-TWINNED = ("output", "grad")  # must be in the file in both precisions
+MADE_FROM = ("param", "buffer", "input", "sample")  # given, not compared
+TWINNED = ("output", "grad", "last_state")  # must be in the file in both precisions
 
 
 class UnusableError(Exception):
@@ -88,11 +103,15 @@ class Case:
     values: float  # outputs, intermediate values, attention maps
     input_gradients: float
     weight_gradients: float
-    zero_gradients: str  # how the names end of weights whose gradient is 0 in exact arithmetic
+    zero_gradients: str | tuple[str, ...] = ()  # how the names end of weights whose gradient is 0 in exact arithmetic
+    states: float | None = None  # states after the last step; None: as other values
+    twinned: tuple[str, ...] = TWINNED
 
     def allows(self, name: str) -> float:
         """The error allowed to a tensor."""
         allowed = {"grad": self.input_gradients, "grad_param": self.weight_gradients}
+        if self.states is not None:
+            allowed["last_state"] = self.states
         return allowed.get(family(name), self.values)
 
 
@@ -150,23 +169,47 @@ def collected(net: nn.Module, modules: Mapping[str, str]) -> Iterator[Tensors]:
 
 
 def reproduce_itransformer(golden: Golden, dtype: torch.dtype) -> Tensors:
-    """iTransformer: `x_enc` (B, L, V) and marks (B, L, K); intermediate values are of all V + K tokens."""
+    """iTransformer, and its attention maps where the file asks for them."""
+    config = ITransformerConfig(heads=golden.setting("n_heads"), **common_settings(golden))
+    made, net, window = reproduce_variate_tokens(
+        golden, dtype, lambda shape: ITransformer(shape, config), config.layers
+    )
+    if golden.setting("output_attention") or golden.under("attn"):
+        assert isinstance(net, ITransformer)
+        with torch.no_grad():
+            made |= {f"attn.{layer}": shares for layer, shares in enumerate(net.attention_maps(window))}
+    return made
+
+
+def reproduce_s_mamba(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """S-Mamba; the width of its convolution and its expansion are fixed, here as in the authors' network."""
+    config = SMambaConfig(d_state=golden.setting("d_state"), **common_settings(golden))
+    return reproduce_variate_tokens(golden, dtype, lambda shape: SMamba(shape, config), config.layers)[0]
+
+
+def common_settings(golden: Golden) -> dict[str, Any]:
+    """What the settings of networks of variate tokens have in common."""
+    return {
+        "d_model": golden.setting("d_model"),
+        "d_ff": golden.setting("d_ff"),
+        "layers": golden.setting("e_layers"),
+        "dropout": golden.setting("dropout"),
+        "activation": golden.setting("activation"),
+        "use_norm": bool(golden.setting("use_norm")),
+    }
+
+
+def reproduce_variate_tokens(
+    golden: Golden, dtype: torch.dtype, build: Callable[[WindowShape], ITransformer | SMamba], layers: int
+) -> tuple[Tensors, nn.Module, Window]:
+    """`x_enc` (B, L, V) and marks (B, L, K); intermediate values are of all V + K tokens."""
     inputs = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in golden.under("input").items()}
     if "x_enc" not in inputs or inputs.keys() - {"x_enc", "x_mark_enc"}:
         raise UnusableError(f"inputs are {', '.join(inputs) or 'absent'}; x_enc and perhaps x_mark_enc are known")
     past = inputs["x_enc"]
     marks = inputs.get("x_mark_enc", past.new_zeros(*past.shape[:2], 0))
     horizon, variates = golden.setting("pred_len"), past.shape[2]
-    config = ITransformerConfig(
-        d_model=golden.setting("d_model"),
-        d_ff=golden.setting("d_ff"),
-        heads=golden.setting("n_heads"),
-        layers=golden.setting("e_layers"),
-        dropout=golden.setting("dropout"),
-        activation=golden.setting("activation"),
-        use_norm=bool(golden.setting("use_norm")),
-    )
-    net = ITransformer(WindowShape(golden.setting("seq_len"), horizon, variates, variates, marks.shape[2]), config)
+    net = build(WindowShape(golden.setting("seq_len"), horizon, variates, variates, marks.shape[2]))
     weights = golden.under("param")
     load_reference_weights(net.to(dtype).eval(), weights)
     window = Window(
@@ -177,28 +220,160 @@ def reproduce_itransformer(golden: Golden, dtype: torch.dtype) -> Tensors:
     )
 
     names = net.reference_names
-    stages = [
-        "enc_embedding",
-        *(f"encoder.attn_layers.{i}" for i in range(config.layers)),
-        "encoder",
-        "projector",
-    ]
+    stages = ["enc_embedding", *(f"encoder.attn_layers.{i}" for i in range(layers)), "encoder", "projector"]
     with collected(net, {f"inter.{stage}": str(translate(names, stage)) for stage in stages}) as made:
         output = net(window)
     output.square().sum().backward()
 
     made["output"] = output.detach()
     made |= {f"grad.{name}": tensor.grad for name, tensor in inputs.items() if tensor.grad is not None}
-    if golden.setting("output_attention") or golden.under("attn"):
-        with torch.no_grad():
-            made |= {f"attn.{layer}": shares for layer, shares in enumerate(net.attention_maps(window))}
     if golden.meta.get("inputs", {}).get("pgrad") or golden.under("grad_param"):
         for name, weight in weights.items():
             module, _, kind = name.rpartition(".")
             gradient = net.get_parameter(f"{translate(names, module)}.{kind}").grad
             assert gradient is not None  # every weight takes part in the output
             made[f"grad_param.{name}"] = gradient.reshape(weight.shape)
+    return made, net, window
+
+
+def reproduce_mamba(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """A Mamba block on `hidden_states` (B, L, D), at once and step by step, with the states that are left."""
+    inputs = golden.under("input")
+    if inputs.keys() != {"hidden_states"}:
+        raise UnusableError(f"inputs are {', '.join(inputs) or 'absent'}; hidden_states is needed")
+    hidden = inputs["hidden_states"].to(dtype, copy=True).requires_grad_()
+    settings = ("d_model", "d_state", "d_conv", "expand", "dt_rank", "conv_bias", "bias")
+    net = MambaBlock(**{name: golden.setting(name) for name in settings}).to(dtype).eval()
+    net.load_state_dict(golden.under("param"))
+    output = net(hidden)
+    output.square().sum().backward()
+    made = {f"grad_param.{name}": weight.grad for name, weight in net.named_parameters() if weight.grad is not None}
+    assert hidden.grad is not None
+    made["grad.hidden_states"] = hidden.grad
+
+    state, steps = net.start(len(hidden)), []
+    with torch.no_grad():
+        for step in hidden.unbind(1):
+            out, state = net.step(step, state)
+            steps.append(out)
+    stepwise = torch.stack(steps, dim=1)
+    # The file has one output for both ways: the one that is farther off is compared.
+    theirs = golden.tensors["output_f64"]
+    made["output"] = max((output.detach(), stepwise), key=lambda own: peak(own.double() - theirs))
+    return made | {"conv_state_f64": state.recent, "ssm_state_f64": state.scan}
+
+
+def reproduce_scan(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """The selective scan: `u`, `delta`, `z` (B, channels, L), `A` (channels, N) and the rest as they come."""
+    inputs = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in golden.under("input").items()}
+    needed, optional = {"u", "delta", "A", "B", "C"}, {"D", "z", "delta_bias", "initial_state"}
+    if not needed <= inputs.keys() <= needed | optional:
+        raise UnusableError(f"inputs are {', '.join(inputs) or 'absent'}; u, delta, A, B and C are needed")
+    output, last = selective_scan(**inputs, delta_softplus=golden.setting("delta_softplus"), return_last_state=True)
+    losses = {
+        "sum(output**2)": output.square().sum(),
+        "sum(output**2) + sum(last_state**2)": output.square().sum() + last.square().sum(),
+    }
+    if golden.meta.get("loss") not in losses:
+        raise UnusableError(f'loss "{golden.meta.get("loss")}" is unknown; known: {", ".join(losses)}')
+    losses[golden.meta["loss"]].backward()
+    made = {f"grad.{name}": tensor.grad for name, tensor in inputs.items() if tensor.grad is not None}
+    return made | {"output": output.detach(), "last_state": last.detach()}
+
+
+def reproduce_informer(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """Informer and its stack: `x_enc` (B, L, V), `x_dec` (B, start + H, V), marks of both; recorded key samples."""
+    inputs = {name: tensor.to(dtype, copy=True) for name, tensor in golden.under("input").items()}
+    if inputs.keys() != {"x_enc", "x_mark_enc", "x_dec", "x_mark_dec"}:
+        needed = "x_enc, x_mark_enc, x_dec and x_mark_dec are needed"
+        raise UnusableError(f"inputs are {', '.join(inputs) or 'absent'}; {needed}")
+    scaled = golden.setting("embed") == "timeF"
+    leaves = {name: t.requires_grad_() for name, t in inputs.items() if scaled or "mark" not in name}
+    past, past_time = inputs["x_enc"], inputs["x_mark_enc"]
+    begun, time = inputs["x_dec"], inputs["x_mark_dec"]
+    if not scaled:
+        past_time, time = features_of_codes(past_time), features_of_codes(time)
+    layers = golden.setting("e_layers")
+    config = InformerConfig(
+        d_model=golden.setting("d_model"),
+        d_ff=golden.setting("d_ff"),
+        heads=golden.setting("n_heads"),
+        decoder_layers=golden.setting("d_layers"),
+        start_token=golden.setting("label_len"),
+        attention=golden.setting("attn"),
+        **{name: golden.setting(name) for name in ("factor", "distil", "mix", "embed", "dropout", "activation")},
+        **({"stack": tuple(layers)} if isinstance(layers, list) else {"layers": layers}),
+    )
+    lookback, horizon = golden.setting("seq_len"), golden.setting("out_len")
+    shape = WindowShape(lookback, horizon, golden.setting("enc_in"), golden.setting("c_out"), past_time.shape[2])
+    net = Informer(shape, config)
+    weights = golden.under("param")
+    load_reference_weights(net.to(dtype).eval(), weights | golden.under("buffer"))
+    feed_samples(net, golden)
+
+    stages = ["enc_embedding", "encoder", "dec_embedding", "decoder"]
+    with collected(net, {f"inter.{stage}": str(translate(net.reference_names, stage)) for stage in stages}) as made:
+        net.complete(past, past_time, begun, time).square().sum().backward()
+    made |= {f"grad.{name}": tensor.grad for name, tensor in leaves.items() if tensor.grad is not None}
+    if golden.meta.get("config", {}).get("pgrad") or golden.under("grad_param"):
+        for name, weight in weights.items():
+            module, _, kind = name.rpartition(".")
+            gradient = net.get_parameter(f"{translate(net.reference_names, module)}.{kind}").grad
+            assert gradient is not None  # every weight takes part in the output
+            made[f"grad_param.{name}"] = gradient.reshape(weight.shape)
+    start = begun.shape[1] - horizon
+    window = Window(past, torch.ones_like(past, dtype=torch.bool), past_time, time[:, start:])
+    with torch.no_grad():
+        # From the window alone, so that the network's own start token and zeros are compared too.
+        made["output"] = net(window)
+        made |= {f"top_query.{call}": chosen for call, chosen in enumerate(net.selected_queries(window))}
+        if golden.setting("output_attention") or golden.under("attn"):
+            made |= {f"attn.{layer}": shares for layer, shares in enumerate(net.attention_maps(window))}
     return made
+
+
+def features_of_codes(marks: Tensor) -> Tensor:
+    """The scaled time features of a window that mean the authors' month, day, weekday, hour and quarter-hour."""
+    month, day, weekday, hour = marks[..., :4].unbind(-1)
+    yearday = month.new_tensor(MONTH_STARTS)[month.long() - 1] + day - 1
+    minute = [marks[..., 4] * 15 / 59] if marks.shape[-1] == 5 else []
+    return torch.stack([*minute, hour / 23, weekday / 6, (day - 1) / 30, yearday / 365], dim=-1) - 0.5
+
+
+def feed_samples(net: nn.Module, golden: Golden) -> None:
+    """Let ProbSparse attention look at the keys that the authors' code drew, in the order of its calls."""
+    tops, samples = [part for part in net.modules() if isinstance(part, TopQueries)], golden.under("sample")
+    drawn = {str(call): top for call, top in enumerate(tops)}
+    faults = [f"sample.{call} is absent" for call in sorted(drawn.keys() - samples.keys())]
+    faults += [f"sample.{call} is not understood" for call in sorted(samples.keys() - drawn.keys())]
+    if faults:
+        raise UnusableError("; ".join(faults))
+    for call, top in drawn.items():
+        sample = samples[call]
+        if sample.shape != top.sample.shape:
+            raise UnusableError(f"sample.{call} is {tuple(sample.shape)}; here {tuple(top.sample.shape)}")
+        top.sample = sample
+
+
+def reproduce_attention(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """Informer's attention without projections: queries (B, Q, A, E), keys and values (B, C, A, E)."""
+    inputs = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in golden.under("input").items()}
+    if inputs.keys() != {"queries", "keys", "values"}:
+        raise UnusableError(f"inputs are {', '.join(inputs) or 'absent'}; queries, keys and values are needed")
+    query, key, value = (inputs[name].transpose(1, 2) for name in ("queries", "keys", "values"))
+    causal, factor = golden.setting("mask_flag"), golden.setting("factor")
+    net: nn.Module
+    if golden.meta["model"] == "FullAttention":
+        net = FullHeads(0.0, causal=causal)
+    else:
+        net = ProbHeads(query.shape[2], key.shape[2], factor, 0, causal=causal)
+    feed_samples(net.eval(), golden)
+    tops = {f"top_query.{call}": name for call, name in enumerate(dict(net.named_children()))}
+    with collected(net, tops) as made:
+        output = net(query, key, value).transpose(1, 2)
+    output.square().sum().backward()
+    made["output"] = output.detach()
+    return made | {f"grad.{name}": tensor.grad for name, tensor in inputs.items() if tensor.grad is not None}
 
 
 # Allowed: about ten times the difference between the authors' float32 and float64 results.
@@ -210,6 +385,43 @@ CASES: Mapping[str, Case] = {
         weight_gradients=1e-5,
         # What is added to all keys alike shifts all scores of a query alike, and softmax ignores that.
         zero_gradients=".key_projection.bias",
+    ),
+    **{
+        model: Case(
+            reproduce_informer,
+            values=3e-6,
+            input_gradients=1e-5,
+            weight_gradients=1e-5,
+            zero_gradients=".key_projection.bias",
+        )
+        for model in ("Informer", "InformerStack")
+    },
+    **{
+        model: Case(
+            reproduce_attention,
+            values=3e-6,
+            input_gradients=5e-6,
+            weight_gradients=0.0,  # it has none
+            zero_gradients=".key_projection.bias",
+        )
+        for model in ("FullAttention", "ProbAttention")
+    },
+    # The weakest gradients, of dt_proj.weight, are small next to what they are sums of.
+    "S_Mamba": Case(reproduce_s_mamba, values=3e-6, input_gradients=1e-5, weight_gradients=2e-5),
+    "Mamba": Case(
+        reproduce_mamba,
+        values=4e-6,
+        input_gradients=5e-6,
+        weight_gradients=1e-5,
+        twinned=(*TWINNED, "grad_param"),
+    ),
+    # Long sequences: states that hardly decay add up the rounding of thousands of steps.
+    "selective_scan_ref": Case(
+        reproduce_scan,
+        values=4e-6,
+        input_gradients=1.5e-5,
+        weight_gradients=0.0,  # it has no weights
+        states=1e-5,
     ),
 }
 
@@ -252,7 +464,7 @@ def compare(golden: Golden, case: Case, dtype: torch.dtype, result: Result) -> N
     made = case.reproduce(golden, dtype)
     references = {name: t for name, t in golden.tensors.items() if family(name) not in MADE_FROM}
     double = dtype == torch.float64
-    wanted = made.keys() | {twin(name) for name in made if family(name) in TWINNED}
+    wanted = made.keys() | {twin(name) for name in made if family(name) in case.twinned}
     known = wanted | {twin(name) for name in made}
     faults = [f"{name} is absent" for name in sorted(wanted - references.keys())]
     faults += [f"{name} is not understood" for name in sorted(references.keys() - known)]
@@ -276,7 +488,7 @@ def compare(golden: Golden, case: Case, dtype: torch.dtype, result: Result) -> N
             allowed = FLOAT64 if double else FLOAT32_ZERO
         else:
             error = peak(own.double() - reference.double()) / peak(reference)
-            allowed = FLOAT64 if against != name else case.allows(name)
+            allowed = FLOAT64 if double and family(against).endswith("_f64") else case.allows(name)
         if not error <= allowed:  # so that NaN fails
             result.failures.append(f"{against} is off by {error:.1e} in {precision}, allowed {allowed:.0e}")
         key = FAMILIES[family(name)], precision

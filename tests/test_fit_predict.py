@@ -57,6 +57,7 @@ def desk(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def run(store: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
         return forecast.fit(TABLE, "itransformer", lookback=LOOKBACK, horizon=HORIZON, settings=TINY)
 
@@ -374,6 +375,7 @@ TYPED: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 @pytest.fixture(scope="module")
 def long_run(store: Path) -> tuple[Run, mlflow.pyfunc.PyFuncModel]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
         run = forecast.fit(long("abc"), "linear", lookback=LOOKBACK, horizon=HORIZON)
         return run, mlflow.pyfunc.load_model(f"runs:/{run.id}/forecaster")
@@ -518,6 +520,7 @@ RESUMABLE = (*SMALL, "train.epochs=5", "train.patience=5")
 def unbroken(store: Path) -> dict[str, torch.Tensor]:
     """Weights of a fit with the settings of the interrupted ones."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
         run = forecast.fit(TABLE, "itransformer", lookback=LOOKBACK, horizon=HORIZON, settings=RESUMABLE)
         return weights(run.id)

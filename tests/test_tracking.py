@@ -44,6 +44,7 @@ def client(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlf
 @pytest.fixture(scope="module")
 def run(address: str) -> Run:
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(address.removeprefix("sqlite:///")).parent)  # MLflow puts experiments made elsewhere there
         patch.setenv("MLFLOW_TRACKING_URI", address)
         return forecast.fit(TABLE, "itransformer", **LENGTHS, settings=SMALL)
 
@@ -202,9 +203,7 @@ def test_four_processes_that_create_the_store_at_once_all_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    code = (
-        OPEN + "run = client.create_run(_experiment(client, 'forecast'))\nclient.log_metric(run.info.run_id, 'a', 1.0)"
-    )
+    code = OPEN + "run = client.create_run(_experiment(client, 'crowd'))\nclient.log_metric(run.info.run_id, 'a', 1.0)"
     children = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(4)]
     told = [child.communicate()[1] for child in children]
     assert [child.returncode for child in children] == [0, 0, 0, 0], told

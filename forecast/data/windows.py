@@ -88,13 +88,14 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
     def __init__(self, buffer: WindowBuffer, origins: Tensor, lookback: int, horizon: int, targets: int) -> None:
         self.buffer, self.origins = buffer, origins
         self.lookback, self.horizon, self.targets = lookback, horizon, targets
+        self._divisor = buffer.divisor.repeat(lookback + horizon)  # (n K,): of every step of a window
 
     def __len__(self) -> int:
         return len(self.origins)
 
     def __getitem__(self, index: Tensor) -> Example:
         """Gather the windows numbered `index` (B,)."""
-        origin = self.origins[index]
+        origin = self.origins.index_select(0, index)
         length, split = self.lookback + self.horizon, self.lookback
         first = origin - (split - 1)
         values = _rows(self.buffer.values, first, length)
@@ -102,7 +103,9 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
             seen = torch.ones((), dtype=torch.bool).expand(values.shape)
         else:
             seen = _rows(self.buffer.seen, first, length)
-        calendar = _rows(self.buffer.codes, first, length) / self.buffer.divisor - 0.5
+        calendar = _rows(self.buffer.codes, first, length).float()
+        # Over whole windows at once: broadcasting over the few features of a step would cost ten times as much.
+        calendar.view(len(first), -1).div_(self._divisor).sub_(0.5)
         return Example(
             Window(values[:, :split], seen[:, :split], calendar[:, :split], calendar[:, split:]),
             Target(values[:, split:, : self.targets], seen[:, split:, : self.targets]),

@@ -4,17 +4,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .informer import Informer as Informer
+    from .informer import InformerConfig as InformerConfig
     from .itransformer import ITransformer as ITransformer
     from .itransformer import ITransformerConfig as ITransformerConfig
     from .reference import load_reference_weights as load_reference_weights
+    from .s_mamba import SMamba as SMamba
+    from .s_mamba import SMambaConfig as SMambaConfig
 
 _HOMES = {
+    "Informer": "informer",
+    "InformerConfig": "informer",
     "ITransformer": "itransformer",
     "ITransformerConfig": "itransformer",
+    "SMamba": "s_mamba",
+    "SMambaConfig": "s_mamba",
     "load_reference_weights": "reference",
 }
 
-__all__ = ["ITransformer", "ITransformerConfig", "load_reference_weights"]
+__all__ = [
+    "ITransformer",
+    "ITransformerConfig",
+    "Informer",
+    "InformerConfig",
+    "SMamba",
+    "SMambaConfig",
+    "load_reference_weights",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..data.windows import Window, WindowShape
 from ..errors import UsageError
 from .layers.attention import FullAttention
+from .layers.instance_norm import standardise, zero_unseen
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -65,28 +66,6 @@ class ITransformerConfig:
                 f'itransformer: model.activation "{self.activation}" is not known.',
                 f"Set model.activation to {' or '.join(ACTIVATIONS)}.",
             )
-
-
-def standardise(past: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each variate with mean 0 and deviation 1 over its seen steps; its mean; its deviation.
-
-    Shapes: (B, L, V), (B, 1, V), (B, 1, V). Unseen steps are 0 afterwards, as if they held the mean; what
-    `past` holds there has no influence. A variate without a seen step has mean 0 and the smallest deviation.
-    Source: §3.1, and the authors' code for the constants.
-    """
-    unseen = ~seen
-    steps = seen.sum(1, keepdim=True).clamp(min=1)  # (B, 1, V)
-    past = past.masked_fill(unseen, 0.0)
-    # Detached as in the authors' code: the mean is a constant to the gradient, the deviation is not.
-    mean = (past.sum(1, keepdim=True) / steps).detach()
-    centred = (past - mean).masked_fill(unseen, 0.0)
-    # 1e-5 is the authors': a constant variate is divided by 0.003 rather than by 0.
-    deviation = (centred.square().sum(1, keepdim=True) / steps + 1e-5).sqrt()
-    return centred / deviation, mean, deviation
-
-
-def _zero_unseen(window: Window) -> Tensor:
-    return window.past.masked_fill(~window.seen, 0.0)
 
 
 class EncoderLayer(nn.Module):
@@ -154,7 +133,7 @@ class ITransformer(nn.Module):
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out), on the scale of `window.past`."""
         if not self.use_norm:
-            return self._forecast(_zero_unseen(window), window.past_time)
+            return self._forecast(zero_unseen(window), window.past_time)
         past, mean, deviation = standardise(window.past, window.seen)
         forecast = self._forecast(past, window.past_time)
         variates = forecast.shape[2]
@@ -166,7 +145,7 @@ class ITransformer(nn.Module):
         Tokens are the variates in their order, then the time features. For eval mode: in training, dropout in
         one layer shows in the maps of the next.
         """
-        past = standardise(window.past, window.seen)[0] if self.use_norm else _zero_unseen(window)
+        past = standardise(window.past, window.seen)[0] if self.use_norm else zero_unseen(window)
         tokens = self._tokens(past, window.past_time)
         maps: list[Tensor] = []
         for layer in cast(Iterable[EncoderLayer], self.layers):

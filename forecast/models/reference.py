@@ -10,7 +10,10 @@ from ..errors import ArtifactError
 
 
 class Published(Protocol):
-    """A network that knows what the authors call its modules."""
+    """A network that knows what the authors call its modules.
+
+    It may also have `reference_unused`: authors' modules whose weights their forward pass never uses.
+    """
 
     reference_names: ClassVar[Mapping[str, str]]  # authors' module path -> path here; {i} stands for a number
 
@@ -18,13 +21,17 @@ class Published(Protocol):
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def pattern(path: str) -> str:
+    """A module path with {i} in place of each number."""
+    return ".".join("{i}" if part.isdigit() else part for part in path.split("."))
+
+
 def translate(names: Mapping[str, str], path: str) -> str | None:
     """What the table `names` gives for a module path, its numbers carried over; None if it is not there."""
-    parts = path.split(".")
-    there = names.get(".".join("{i}" if part.isdigit() else part for part in parts))
+    there = names.get(pattern(path))
     if there is None:
         return None
-    for number in filter(str.isdigit, parts):
+    for number in filter(str.isdigit, path.split(".")):
         there = there.replace("{i}", number, 1)
     return there
 
@@ -32,8 +39,9 @@ def translate(names: Mapping[str, str], path: str) -> str | None:
 def load_reference_weights(net: Network, state_dict: Mapping[str, Tensor]) -> Network:
     """`net` with the weights of the authors' `state_dict` copied in, converted to its precision and device.
 
-    Convolutions of width 1, weight (out, in, 1), become linear layers, (out, in). Raises `ArtifactError` that
-    lists, by the authors' names, what is missing, left over or of another size; `net` is then as it was.
+    Convolutions of width 1, weight (out, in, 1), become linear layers, (out, in). Weights that the network says
+    are unused are passed over. Raises `ArtifactError` that lists, by the authors' names, what is missing, left
+    over or of another size; `net` is then as it was.
     """
     # Where two names lead to one module, the later row of the table is the one that holds the weights.
     theirs = {here: there for there, here in cast(Published, net).reference_names.items()}
@@ -42,6 +50,8 @@ def load_reference_weights(net: Network, state_dict: Mapping[str, Tensor]) -> Ne
         module, _, kind = name.rpartition(".")
         pairs[f"{translate(theirs, module)}.{kind}"] = own
 
+    unused = tuple(f"{module}." for module in getattr(net, "reference_unused", ()))
+    state_dict = {name: weight for name, weight in state_dict.items() if not pattern(name).startswith(unused)}
     resized = []
     weights: dict[str, Tensor] = {}
     for name in pairs.keys() & state_dict.keys():

@@ -1,0 +1,1 @@
+"""Graph structures and networks, usable without `forecast`: event stores and temporal graphs come here."""
