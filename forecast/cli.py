@@ -1,13 +1,11 @@
 """The command line: parse, call one function, print, and map errors to exit codes.
 
-Nothing heavy is imported here: `forecast --help` and usage errors cost no torch, lightning, mlflow or pandas.
+Nothing heavy is imported here: `forecast --help` and usage errors cost no torch, lightning, mlflow or pandas, and what
+only some commands need is imported where they need it.
 """
 
-import difflib
-import json
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -378,6 +376,8 @@ def _log(text: str) -> None:
 
 
 def _print_json(document: Any) -> None:
+    import json
+
     print(json.dumps(document, indent=1, ensure_ascii=False))
 
 
@@ -399,6 +399,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .errors import own
 
         if "--debug" in arguments:
+            import traceback
+
             traceback.print_exc()
         known = own(error)
         if isinstance(known, ForecastError):
@@ -409,6 +411,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: Any) -> tuple[str, str]:
     """Put click's usage errors into a message and a hint."""
+    import difflib
+
     context: Any = getattr(error, "ctx", None)
     path = context.command_path if context else "forecast"
     hint = f"See {path} --help."
