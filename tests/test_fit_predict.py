@@ -29,7 +29,7 @@ from forecast.fitted import Fitted
 from forecast.fitting import Run, _fitted
 from forecast.prediction import locate
 from forecast.prepare import prepare, read
-from forecast.registry import find, network_class
+from forecast.registry import MODELS, config_class, find, network_class
 
 ROOT = Path(__file__).parents[1]
 TABLE = pl.read_csv(ROOT / "datasets" / "ETTh1.csv", try_parse_dates=True, n_rows=300)
@@ -629,3 +629,14 @@ def test_resume_with_other_data_is_refused(store: Path, desk: Path) -> None:
     assert forecast.fit(TABLE, resume=run).id == run
     assert client.get_run(run).info.status == "FINISHED"
     assert os.listdir(desk) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_fits_is_tracked_and_forecasts_alike_with_the_code_stored_beside_it(name: str) -> None:
+    fields = config_class(find(name)).__dataclass_fields__
+    small = [pair for pair in SMALL if pair.partition("=")[0].removeprefix("model.") in fields]
+    settings = [*small, "train.epochs=1", "train.epoch_batches=[2,2]"]
+    fitted = forecast.fit(TABLE, name, lookback=LOOKBACK, horizon=HORIZON, settings=settings)
+    # Up to rounding: a fast kernel may run here that a stored model does without.
+    stored = forecast.predict(f"runs:/{fitted.id}/forecaster", TABLE)
+    np.testing.assert_allclose(numbers(stored), numbers(fitted.predict(TABLE)), rtol=1e-4, atol=1e-5)

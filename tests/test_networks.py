@@ -59,6 +59,14 @@ def ready(make_network: Networks, name: str, shape: WindowShape) -> nn.Module:
 
 
 @every_model
+def test_a_network_keeps_the_shape_and_settings_it_was_built_with(make_network: Networks, name: str) -> None:
+    network = make_network(name, SHAPES["usual"])
+    assert network.shape == SHAPES["usual"]
+    assert isinstance(network.config, config_class(MODELS[name]))
+    assert isinstance(network.any_variates, bool)
+
+
+@every_model
 @every_shape
 @pytest.mark.parametrize("missing", [0.0, 0.3, 1.0])
 def test_forecast_is_finite_float32_of_every_target_over_the_horizon(

@@ -130,7 +130,7 @@ class SMamba(nn.Module):
 
     def __init__(self, shape: WindowShape, config: SMambaConfig) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.config = shape, config
         self.targets = None if shape.targets == shape.variates else shape.targets  # None: all that are given
         self.use_norm = config.use_norm
         self.embed = nn.Linear(shape.lookback, config.d_model)
