@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(help="Show the resolved configuration, or the schema of a configuration file.")
+config_app = typer.Typer(help="Show a configuration, or its schema.")
 app.add_typer(config_app, name="config")
 
 Data = Annotated[
@@ -32,7 +32,10 @@ ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file, e.g
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
 Horizon = Annotated[int | None, typer.Option(help="Steps to forecast.")]
 Lookback = Annotated[int | None, typer.Option(help="Steps that the model sees.")]
-Target = Annotated[str | None, typer.Option(help="Columns to forecast, comma separated; default all.")]
+Target = Annotated[
+    str | None, typer.Option(help="Columns to forecast, comma separated; default y, target or value, else all.")
+]
+Variates = Annotated[str | None, typer.Option(help="Columns to use at all, comma separated; default all numeric.")]
 IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
 TimeCol = Annotated[str | None, typer.Option(help="Column of the time.")]
 Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
@@ -46,7 +49,12 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Experiment = Annotated[str | None, typer.Option(help="MLflow experiment.")]
 Resume = Annotated[str | None, typer.Option(help="Continue this run after a kill.")]
 Register = Annotated[str | None, typer.Option(help="Gate the model and register it under this name.")]
-Force = Annotated[bool, typer.Option("--force", help="Register even if the gate refuses; recorded on the version.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Register what the gate refuses; a better champion still stays. Recorded on the version."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
@@ -74,6 +82,7 @@ def fit(
     horizon: Horizon = None,
     lookback: Lookback = None,
     target: Target = None,
+    variates: Variates = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
@@ -93,11 +102,12 @@ def fit(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model, score it beside the baselines, track it in MLflow."""
+    """Train, score beside baselines, track."""
     from .fitting import fit as run_fit
 
     given = _given(
-        horizon=horizon, lookback=lookback, target=target, id_col=id_col, time_col=time_col, freq=freq, dates=dates,
+        horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
+        freq=freq, dates=dates,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
         experiment=experiment,
     )  # fmt: skip
@@ -132,7 +142,7 @@ def register(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Gate a run and register its model; @champion moves only to a better one."""
+    """Gate a run and register its model."""
     from dataclasses import asdict
 
     from .registration import register as run_register
@@ -142,6 +152,7 @@ def register(
         _print_json({"registered": asdict(version)})
     else:
         _echo(_sentence(asdict(version)))
+        _echo(f"from run {version.run}")
 
 
 @app.command()
@@ -156,15 +167,17 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Forecast the real future of the data, as a batch job: read, forecast, write atomically."""
+    """Forecast the real future of a file."""
     from .data import table
     from .prediction import predict as run_predict
 
     table.require_writable(output)
+    if os.path.exists(data) and os.path.exists(output) and os.path.samefile(data, output):
+        raise UsageError(f"{output} is the data; the forecast would replace it.", "Choose another file for -o.")
     forecast = run_predict(model, _existing(data), horizon=horizon, levels=_levels(levels), wide=wide)
     table.write(forecast, output)
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
-    facts = {"rows": len(forecast), "first": str(time[0]), "last": str(time[-1]), "output": output}
+    facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}
     if as_json:
         _print_json({"model": model, **facts})
     elif not quiet:
@@ -186,7 +199,7 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def datasets(as_json: Json = False) -> None:
-    """List the catalogued data sets and whether they are here."""
+    """List the catalogued data sets."""
     from .data import catalogue
     from .errors import DataError
 
@@ -257,7 +270,7 @@ def config_schema() -> None:
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000, debug: Debug = False) -> None:
-    """Open MLflow's page on the store of this folder, on this machine only."""
+    """Open MLflow's page on this store."""
     import subprocess
 
     from .tracking import open_store
@@ -277,7 +290,10 @@ class _Progress:
     def understood(self, facts: Mapping[str, Any]) -> None:
         span = " to ".join(facts["span"])
         _log(f"{facts['source']}: {facts['rows']:,} rows, {facts['layout']} series, step {facts['freq']}, {span}")
-        _log(f"{facts['series']:,} series of {facts['variates']:,} variates, {facts['targets']:,} to forecast")
+        some = facts["forecasts"]
+        names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
+        _log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
+        _log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
         for repair in facts["repairs"]:
             _log(f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}")
         for caution in facts["warnings"]:
@@ -285,6 +301,10 @@ class _Progress:
 
     def stage(self, text: str) -> None:
         _log(f"{text} …")
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        if not self.live:  # a terminal has a bar
+            _log(f"epoch {number}: training {values['train_loss']:.4g}, validation {values['val_mse']:.4g}")
 
     def scored(self, document: Mapping[str, Any]) -> None:
         _show_fit(document)
@@ -322,7 +342,7 @@ def _show_fit(document: Mapping[str, Any]) -> None:
         _echo(
             "intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
         )
-    _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s")
+    _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
 
 
 def _sentence(version: Mapping[str, Any]) -> str:
@@ -332,7 +352,7 @@ def _sentence(version: Mapping[str, Any]) -> str:
 
 def _given(**options: Any) -> dict[str, Any]:
     """Keep the options that were typed; lists are typed with commas."""
-    listed = {"target": str, "levels": int}
+    listed = {"target", "variates"}
     found = {key: value for key, value in options.items() if value is not None}
     return {
         key: _levels(value) if key == "levels" else tuple(value.split(",")) if key in listed else value
@@ -389,7 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = command.main(arguments, prog_name="forecast", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(arguments, 130, "Interrupted.", "")
+        return _fail(arguments, 130, "Interrupted.", "A fit goes on with forecast fit --resume RUN.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -283,13 +283,15 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
             raise UsageError(f"{key} is {value}; it must be above 0.", f"Set {key} to a positive value.")
     if not 0 <= train.weight_decay < math.inf:
         raise UsageError(f"train.weight_decay is {train.weight_decay}; it must be at least 0.", "E.g. 0.01.")
+    if not 0 <= train.seed < 2**43:
+        raise UsageError(f"train.seed is {train.seed}; it must be from 0 to below 2^43.", "E.g. --seed 1.")
     least, most = train.epoch_batches or (1, 1)
     if not 1 <= least <= most:
         raise UsageError(
             f"train.epoch_batches is {train.epoch_batches}; it must be two counts from 1, the smaller first.",
             "E.g. --set train.epoch_batches=[100,1000].",
         )
-    if not re.fullmatch(r"(auto|cpu|cuda|gpu|mps)(:\d+)?", train.device):
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|gpu)(:\d+)?", train.device):
         raise UsageError(f"train.device is {train.device!r}.", "Use auto, cpu, cuda or cuda:0.")
     if not 0 <= train.averaging < 1:
         raise UsageError(f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.999.")

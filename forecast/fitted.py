@@ -114,7 +114,7 @@ class Fitted:
             tensors = load_file(folder / "model.safetensors")
         except FileNotFoundError as error:
             raise ArtifactError(
-                f"{folder} is no model folder: {Path(error.filename).name} is missing.",
+                f"{folder} is no model folder: {Path(error.filename or 'model.safetensors').name} is missing.",
                 "Give the folder that a fit wrote, or models:/NAME@champion.",
             ) from None
         except (ValueError, SafetensorError) as error:
@@ -221,14 +221,14 @@ class Fitted:
         times = calendar.times_at(recent.start[:, None], after, recent.frequency, recent.time_type.zone)  # (S, H)
         return _long(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
 
-    def scaler_for(self, frame: SeriesFrame) -> tuple[Scaler, np.ndarray]:
+    def scaler_for(self, frame: SeriesFrame, end: np.ndarray | None = None) -> tuple[Scaler, np.ndarray]:
         """Give the scaler of `frame`'s series and variates, and the trained number of each variate (-1: unseen).
 
-        What the model was not trained on is scaled by its own seen values in `frame`.
+        What the model was not trained on is scaled by its own seen values in `frame`, up to `end` (S,) where given.
         """
         series = _numbers(frame.keys, self.keys)
         variates = _numbers(frame.names, self.variates)
-        own = Scaler.fit(frame, frame.offsets[1:])
+        own = Scaler.fit(frame, frame.offsets[1:] if end is None else end)
         trained = (series[:, None] >= 0) & (variates >= 0)
         mean, std = self.scaler.mean[series][:, variates], self.scaler.std[series][:, variates]
         return Scaler(np.where(trained, mean, own.mean), np.where(trained, std, own.std)), variates
@@ -264,7 +264,7 @@ def _long(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[
     names = frame.names[:targets]
     if targets == 1 and frame.schema.layout == "channels":
         names_of = frame.keys
-    elif series == 1:
+    elif frame.schema.layout != "channels":
         names_of = names
     else:  # several value columns in several series: both belong into the id
         names_of = frame.keys.gather(np.repeat(np.arange(series), targets)).cast(pl.String) + "/"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .config import RunConfig, flags, from_dict, resolve
-from .errors import DataError, UsageError
+from .errors import ArtifactError, DataError, UsageError
 from .prepare import Prepared, prepare, read
 from .registry import BASELINES, config_class, find, network_class
 
@@ -28,6 +28,7 @@ class Progress(Protocol):
 
     def understood(self, facts: Mapping[str, Any]) -> None: ...
     def stage(self, text: str) -> None: ...
+    def epoch(self, number: int, values: Mapping[str, float]) -> None: ...
     def scored(self, document: Mapping[str, Any]) -> None: ...
 
 
@@ -39,6 +40,9 @@ class Silent:
 
     def stage(self, text: str) -> None:
         """Called as each stage begins."""
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """Called after each epoch, with its losses."""
 
     def scored(self, document: Mapping[str, Any]) -> None:
         """Called with the document of the finished run, before its model is registered."""
@@ -119,9 +123,9 @@ def fit(
         prepared = prepare(found)
         progress.stage("scoring the baselines")
         networks = {name: _baseline(name, prepared) for name in BASELINES}
-        progress.stage(f"training {spec.name}")
+        progress.stage(f"training {spec.name}, run {run.id}")
         clock.lap("baselines")
-        network, curve, best_epoch = _trained(spec.name, networks, prepared, run, bar=not isinstance(progress, Silent))
+        network, curve, best_epoch = _trained(spec.name, networks, prepared, run, progress)
         clock.lap("train")
 
         progress.stage("scoring")
@@ -143,7 +147,7 @@ def fit(
         document = summary.document(run.id, prepared, scores, best_epoch, clock.seconds)
         page = summary.page(prepared, scores, {**networks, spec.name: network}, fitted, curve, document)
         html = report.render(page)
-        run.text("report.html", html)
+        document["report"] = run.text("report.html", html)
         run.tags({"mlflow.note.content": report.verdict(page).headline})
         run.text("fit.json", json.dumps(document, indent=1, ensure_ascii=False))
 
@@ -164,7 +168,7 @@ def fit(
 
 
 def _trained(
-    name: str, networks: Mapping[str, Any], prepared: Prepared, run: "TrackedRun", *, bar: bool
+    name: str, networks: Mapping[str, Any], prepared: Prepared, run: "TrackedRun", progress: Progress
 ) -> tuple[Any, list[tuple[int, float, float]], int]:
     """Give the network of `name` with its best weights, the training curve, and the epoch that was best."""
     import torch
@@ -176,14 +180,19 @@ def _trained(
         return networks[name], [], 0
     torch.manual_seed(config.train.seed)
     network = network_class(find(name))(prepared.shape, config.model)
+
+    def told(number: int, values: Mapping[str, float]) -> None:
+        run.epoch(number, values)
+        progress.epoch(number, values)
+
     curve, best = train(
         network,
         prepared.train,
         prepared.validation,
         config.train,
         checkpoint=run.checkpoint,
-        on_epoch=run.epoch,
-        bar=bar,
+        on_epoch=told,
+        bar=not isinstance(progress, Silent),
     )
     return network.eval(), curve, best
 
@@ -245,6 +254,8 @@ def _interrupted(run_id: str, data: Any) -> tuple[RunConfig, Any, str]:
     from . import tracking
 
     run = tracking.stored_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise ArtifactError(f"Run {run_id} was deleted.", "Restore it, or start a new fit.")
     if run.info.status == "FINISHED":
         raise UsageError(f"Run {run_id} is finished.", f"Register it: forecast register {run_id} --name NAME.")
     config = from_dict(yaml.safe_load(tracking.run_text(run_id, "config.yaml")))

@@ -27,21 +27,24 @@ def decide(
 
     `champion` is the present champion's error re-scored on the candidate's windows, None where there is none;
     `obstacle` says why a present champion could not be re-scored, which keeps the alias where it is.
+    `force` registers what the gate refuses, and moves the alias only where there is no champion to compare with.
     """
     best = min(baselines, key=lambda name: baselines[name] if not math.isnan(baselines[name]) else math.inf)
     against = f"{metric} {score:.4g} against {baselines[best]:.4g} of {best}"
-    if not score < baselines[best]:
-        reason = f"does not beat the best baseline: {against}"
-        return Decision("promoted", f"forced although it {reason}", True) if force else Decision("refused", reason)
+    beats = score < baselines[best]
+    if not beats:
+        against = f"does not beat the best baseline: {against}"
+        if not force:
+            return Decision("refused", against)
+        against = f"forced although it {against}"
     if obstacle:
         if force:
             return Decision("promoted", f"forced although the champion {obstacle}; {against}", True)
         return Decision("registered", f"the champion {obstacle}, so it stays; {against}")
     if champion is None:
-        return Decision("promoted", f"first champion; {against}")
+        return Decision("promoted", f"first champion; {against}", not beats)
     compared = f"{metric} {score:.4g} against {champion:.4g} of the champion"
     if score < champion:
-        return Decision("promoted", f"{compared}; {against}")
-    if force:
-        return Decision("promoted", f"forced although it does not beat the champion: {compared}", True)
-    return Decision("registered", f"does not beat the champion, which stays: {compared}")
+        return Decision("promoted", f"{compared}; {against}", not beats)
+    stays = f"does not beat the champion, which stays: {compared}; {against}"
+    return Decision("registered", f"forced, but {stays}" if force else stays, force)

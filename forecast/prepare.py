@@ -94,7 +94,7 @@ def read(config: RunConfig, source: Any) -> Read:
         time_col=data.time_col,
         target=data.target,
         variates=data.variates,
-        freq=data.freq or (card.freq if card else None),
+        freq=data.freq or (card.freq if card and card.time else None),
         dates=data.dates,
     )
     frame = frame_series(read_table, schema, strict=data.strict)
@@ -116,6 +116,9 @@ def read(config: RunConfig, source: Any) -> Read:
         "series": len(frame.keys),
         "variates": frame.values.shape[1],
         "targets": frame.schema.targets,
+        "forecasts": [str(name) for name in frame.names[: frame.schema.targets]],
+        "lookback": data.lookback,
+        "horizon": data.horizon,
         "freq": frame.frequency.alias,
         "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
@@ -158,7 +161,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     ]
     scaler = Scaler.fit(frame, read.split.train_end)
     if champion is not None:
-        scaler, _ = champion.scaler_for(frame)
+        scaler, _ = champion.scaler_for(frame, read.split.train_end)
     marks = read.marks if champion is None else champion.marks
     buffer = window_buffer(scaler.apply_(frame), marks)
     parts = [WindowDataset(buffer, part, data.lookback, data.horizon, targets) for part in at]

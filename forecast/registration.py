@@ -10,7 +10,7 @@ from . import tracking, versions
 from .bundle import checksums, open_folder, self_test
 from .config import from_dict
 from .data.scale import Scaler
-from .errors import DataError, GateError, UsageError
+from .errors import DataError, ForecastError, GateError, UsageError
 from .fitted import Fitted
 from .gate import Decision, decide
 from .prepare import Read, prepare, read
@@ -24,7 +24,6 @@ def register(run: Any = None, *, name: str, force: bool = False) -> Version:
     Raises GateError when it does not beat the best baseline; an unbeaten champion keeps its alias, and the version says
     so. The data of the run are read again only to re-score a present champion, and must be unchanged.
     """
-    metric = None
     run_id = getattr(run, "id", run)
     if run_id is None:
         run_id = tracking.best_run("mse")
@@ -34,7 +33,7 @@ def register(run: Any = None, *, name: str, force: bool = False) -> Version:
     document = json.loads(tracking.run_text(run_id, "fit.json"))
     fitted = open_folder(versions.fetch(f"models:/{model_id}"))
     metric = config.track.metric
-    errors = {who: found[METRICS[metric]][metric] for who, found in document["scores"].items()}
+    errors = {who: _number(found[METRICS[metric]][metric]) for who, found in document["scores"].items()}
 
     def again() -> Read:
         found = read(config, stored.data.tags["data.source"])
@@ -46,6 +45,10 @@ def register(run: Any = None, *, name: str, force: bool = False) -> Version:
         return found
 
     return _admit(run_id, model_id, fitted, errors, again, name, metric, force)
+
+
+def _number(stored: float | None) -> float:
+    return float("nan") if stored is None else stored  # JSON has no NaN
 
 
 def admit(
@@ -83,7 +86,9 @@ def _admit(
         if champion is not None:
             try:
                 rescored = rescore(open_folder(versions.fetch(f"models:/{name}/{champion.version}")), again(), metric)
-            except UsageError as error:
+            except ForecastError as error:
+                if not force and not isinstance(error, UsageError):
+                    raise
                 obstacle = error.message
         decision = decide(errors[fitted.name], baselines, rescored, metric, obstacle=obstacle, force=force)
         if decision.verdict == "refused":
@@ -133,6 +138,11 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
             f"forecasts {champion.shape.horizon} steps of {champion.schema.freq}, not {horizon} of {step}",
             "Register under another name, or use --force.",
         )
+    names, targets = tuple(str(name) for name in found.frame.names), found.frame.schema.targets
+    if names[:targets] != tuple(champion.variates[: champion.shape.targets]):
+        raise UsageError("forecasts other columns", "Register under another name, or use --force.")
+    if not champion.network.any_variates and names != tuple(champion.variates):
+        raise UsageError("takes other columns", "Register under another name, or use --force.")
     own = Scaler.fit(found.frame, found.split.train_end)
     prepared = prepare(found, champion)
     scores = score(champion.network, prepared.test, prepared.scaler, prepared.naive_error, reference=own)

@@ -117,12 +117,12 @@ def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted
     """Draw evenly spaced test windows, going through the variates; not chosen by how well they came out."""
     count = min(_EXAMPLES, len(prepared.test))
     index = torch.linspace(0, len(prepared.test) - 1, count).round().long()
-    wider = prepared.test.with_lookback(baseline.shape.lookback)
+    own, wider = (prepared.test.with_lookback(one.shape.lookback) for one in (network, baseline))
     with torch.inference_mode():
         batch = prepared.test[index]
         forecasts = [
             prepared.scaler.invert(forecaster(data[index].window).double().numpy(), batch.series.numpy())
-            for forecaster, data in ((network, prepared.test), (baseline, wider))
+            for forecaster, data in ((network, own), (baseline, wider))
         ]
     targets, lookback = prepared.shape.targets, prepared.shape.lookback
     frame = prepared.read.frame

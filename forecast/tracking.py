@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 # Read by MLflow when it is imported; what a user has set wins.
 for _name, _value in {
@@ -107,8 +109,8 @@ class TrackedRun:
 
     def __init__(self, client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
         self.client, self.id = client, run.info.run_id
-        location = run.info.artifact_uri.removeprefix("file://")
-        self._folder = Path(location) if location.startswith("/") else None
+        place = urlparse(run.info.artifact_uri)
+        self._folder = Path(url2pathname(place.path)) if place.scheme in ("", "file") else None
         self._scratch = tempfile.TemporaryDirectory(prefix="forecast-")
 
     @property
@@ -149,8 +151,10 @@ class TrackedRun:
         if self._folder is None and self.checkpoint.exists():
             self.client.log_artifact(self.id, str(self.checkpoint), "checkpoint")
 
-    def text(self, name: str, content: str) -> None:
+    def text(self, name: str, content: str) -> str:
+        """Store a text; give where it is."""
         mlflow.log_text(content, name)
+        return str(self._folder / name) if self._folder else f"runs:/{self.id}/{name}"
 
     def tags(self, values: Mapping[str, str]) -> None:
         mlflow.set_tags(dict(values))
@@ -209,6 +213,8 @@ def tracked(experiment: str, name: str, tags: Mapping[str, str], resume: str | N
             "forecast.pid_start": _started(),
         }
     )
+    if resume is not None:
+        tracked_run.fetch_checkpoint()
     status = "FAILED"
     try:
         with _terminated_as_exit():

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import signal
 import sys
 import time
 import warnings
@@ -50,6 +51,10 @@ class KeepBest(Checkpoint):
         epochs = len(self.curve)
         return epochs >= self.config.epochs or epochs - self.best_epoch >= self.config.patience
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # A resumed average comes from the file to the host; the weights are where they are trained.
+        self.average = [average.to(module.device) for average in self.average]
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         torch.manual_seed(self.config.seed * 1_000_003 + trainer.current_epoch)
         self.rate = trainer.optimizers[0].param_groups[0]["lr"]
@@ -88,11 +93,11 @@ class KeepBest(Checkpoint):
             self.best = self._candidate
         if self.finished:
             trainer.should_stop = True
-        self.on_epoch(epoch, {"train_loss": train, "val_mse": loss, "learning_rate": self.rate})
         if self.path is not None and not trainer.should_stop:
             beside = self.path.with_suffix(".tmp")
             trainer.save_checkpoint(beside)
             os.replace(beside, self.path)
+        self.on_epoch(epoch, {"train_loss": train, "val_mse": loss, "learning_rate": self.rate})
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -160,6 +165,12 @@ def train(
                 ckpt_path=resume,
                 weights_only=True,
             )
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        # Lightning turns Ctrl-C into an exit that says nothing, and is deaf to it from then on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
     except (EOFError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         if resume is None or trainer.global_step:
             raise

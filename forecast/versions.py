@@ -33,6 +33,7 @@ class Version:
     alias: str | None
     decision: str
     reason: str
+    run: str
 
 
 def fetch(uri: str) -> Path:
@@ -75,7 +76,14 @@ def model_of(version: ModelVersion) -> str:
 def as_registered(version: ModelVersion) -> Version:
     """Say again what became of the registration of the present champion."""
     tags = version.tags
-    return Version(version.name, int(version.version), CHAMPION, tags.get("decision", ""), tags.get("reason", ""))
+    return Version(
+        version.name,
+        int(version.version),
+        CHAMPION,
+        tags.get("decision", ""),
+        tags.get("reason", ""),
+        tags.get("run", ""),
+    )
 
 
 @contextlib.contextmanager
@@ -112,7 +120,7 @@ def add(name: str, model_id: str, decision: Decision, tags: Mapping[str, str]) -
         raise ArtifactError(
             f"{name} cannot be registered: {str(error).splitlines()[0]}", "Run `forecast register RUN` again."
         ) from None
-    return Version(name, int(number), alias, decision.verdict, decision.reason)
+    return Version(name, int(number), alias, decision.verdict, decision.reason, tags["run"])
 
 
 def _resolve(client: mlflow.MlflowClient, uri: str) -> ModelVersion | None:
@@ -124,7 +132,10 @@ def _resolve(client: mlflow.MlflowClient, uri: str) -> ModelVersion | None:
         return client.get_model_version_by_alias(name, alias)
     name, _, number = name.rpartition("/")
     if number == "latest":
-        return client.get_latest_versions(name)[0] if name else None
+        found = client.search_model_versions(f"name = '{name}'")
+        if not found:
+            raise MlflowException(f"{name} has no version")
+        return max(found, key=lambda version: int(version.version))
     return client.get_model_version(name, number)
 
 

@@ -48,7 +48,8 @@ GATE = {
     "champion cannot be compared": (0.3, BASELINES, None, "forecasts days", False, "registered", "forecasts days"),
     "forced past the baselines": (0.45, BASELINES, None, "", True, "promoted", "forced although it does not beat"),
     "NaN, forced": (NAN, BASELINES, None, "", True, "promoted", "forced"),
-    "forced past the champion": (0.35, BASELINES, 0.3, "", True, "promoted", "forced although it does not beat"),
+    "not forced past the champion": (0.35, BASELINES, 0.3, "", True, "registered", "does not beat the champion"),
+    "forced past the baselines, not the champion": (0.45, BASELINES, 0.3, "", True, "registered", "forced although"),
     "forced past an obstacle": (
         0.3,
         BASELINES,
@@ -156,8 +157,9 @@ def test_only_a_better_model_moves_the_alias(
     assert other_horizon.alias is None
     assert "forecasts 6 steps of h, not 3" in other_horizon.reason
     forced = fit(source, 16, register="demand", force=True).registered
-    assert forced.alias == "champion"
+    assert forced.alias is None  # it beats no champion; being forced does not change that
     assert client.get_model_version("demand", str(forced.version)).tags["forced"] == "true"
+    assert fit(source, 4, horizon=3, register="demand", force=True).registered.alias == "champion"
 
 
 def test_champion_with_another_lookback_is_scored_on_the_same_windows(source: str, untested: None) -> None:

@@ -77,7 +77,7 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
         raise DataError(
             f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
-            f"{RELAX} {what} (forecast doctor {table.origin} lists every repair).",
+            f"{RELAX} {what}.",
         )
     layout = _layout(schema, grid)
     if layout == "panel":

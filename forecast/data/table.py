@@ -78,7 +78,7 @@ class Ledger:
         return tuple(self._cautions)
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """`{"repairs": […], "warnings": […]}` as `forecast doctor --json` prints them."""
+        """`{"repairs": […], "warnings": […]}` as `--json` prints them."""
         return {
             "repairs": [asdict(r) for r in self._repairs],
             "warnings": [asdict(c) for c in self._cautions],

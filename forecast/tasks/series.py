@@ -77,7 +77,7 @@ class SeriesForecaster(L.LightningModule):
             raise ForecastError(
                 f"The {part} loss became {loss} in epoch {self.current_epoch + 1}.",
                 "Lower train.learning_rate, e.g. --set train.learning_rate=1e-5, or look at the data: "
-                "forecast doctor DATA.",
+                "its report and ledger.",
             )
 
     def configure_optimizers(self) -> dict[str, object]:
