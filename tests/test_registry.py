@@ -162,6 +162,14 @@ def test_only_a_better_model_moves_the_alias(
     assert fit(source, 4, horizon=3, register="demand", force=True).registered.alias == "champion"
 
 
+def test_champion_that_forecasts_other_columns_is_not_compared_and_stays(untested: None) -> None:
+    twice = TABLE.with_columns((pl.col("HUFL") * 2).alias("again"))
+    assert fit(twice, 16, register="columns", target=("HUFL",)).registered.alias == "champion"
+    both = fit(twice, 4, register="columns").registered
+    assert both.alias is None
+    assert "forecasts other columns" in both.reason
+
+
 def test_champion_with_another_lookback_is_scored_on_the_same_windows(source: str, untested: None) -> None:
     assert fit(source, 20, register="lookbacks").registered.alias == "champion"
     assert fit(source, 4, register="lookbacks").registered.alias == "champion"
