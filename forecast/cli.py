@@ -351,13 +351,9 @@ def _sentence(version: Mapping[str, Any]) -> str:
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """Keep the options that were typed; lists are typed with commas."""
-    listed = {"target", "variates"}
+    """Keep the options that were typed; the configuration itself splits names at commas."""
     found = {key: value for key, value in options.items() if value is not None}
-    return {
-        key: _levels(value) if key == "levels" else tuple(value.split(",")) if key in listed else value
-        for key, value in found.items()
-    }
+    return {key: _levels(value) if key == "levels" else value for key, value in found.items()}
 
 
 def _levels(text: str | None) -> tuple[int, ...]:
