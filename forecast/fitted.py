@@ -55,6 +55,8 @@ def window_buffer(frame: SeriesFrame, marks: Sequence[str]) -> WindowBuffer:
         codes=torch.from_numpy(codes),
         divisor=torch.from_numpy(calendar.mark_scale(marks)),
         offsets=torch.from_numpy(frame.offsets),
+        known=torch.from_numpy(frame.known),
+        static=torch.from_numpy(frame.static),
     )
 
 

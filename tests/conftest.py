@@ -37,6 +37,8 @@ def _frame(
         frequency=parse(freq),
         time_type=TimeType(pl.Datetime("us")),
         schema=Schema("wide", None, "ds", names, len(names) if targets is None else targets, freq),
+        known=np.zeros((len(values), 0), dtype=np.float32),
+        static=np.zeros((len(keys), 1, 0), dtype=np.float32),
     )
 
 

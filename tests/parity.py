@@ -212,7 +212,7 @@ def reproduce_variate_tokens(
     net = build(WindowShape(golden.setting("seq_len"), horizon, variates, variates, marks.shape[2]))
     weights = golden.under("param")
     load_reference_weights(net.to(dtype).eval(), weights)
-    window = Window(
+    window = Window.of(
         past=past,
         seen=torch.ones_like(past, dtype=torch.bool),
         past_time=marks,
@@ -322,7 +322,7 @@ def reproduce_informer(golden: Golden, dtype: torch.dtype) -> Tensors:
             assert gradient is not None  # every weight takes part in the output
             made[f"grad_param.{name}"] = gradient.reshape(weight.shape)
     start = begun.shape[1] - horizon
-    window = Window(past, torch.ones_like(past, dtype=torch.bool), past_time, time[:, start:])
+    window = Window.of(past, torch.ones_like(past, dtype=torch.bool), past_time, time[:, start:])
     with torch.no_grad():
         # From the window alone, so that the network's own start token and zeros are compared too.
         made["output"] = net(window)

@@ -16,7 +16,7 @@ from forecast.scoring import score
 
 def window(past: Tensor, seen: Tensor | None = None) -> Window:
     seen = torch.ones_like(past, dtype=torch.bool) if seen is None else seen
-    return Window(past.masked_fill(~seen, 0.0), seen, past[..., :0], past[:, :0, :0])
+    return Window.of(past.masked_fill(~seen, 0.0), seen, past[..., :0], past[:, :0, :0])
 
 
 def example(past: Tensor, future: Tensor, answered: Tensor | None = None) -> Example:

@@ -35,11 +35,11 @@ def waves(shape: WindowShape = SHAPE, batch: int = 4, seen: float = 1.0) -> Wind
     past = (level + torch.sin(2 * torch.pi * steps / period) + noise).masked_fill(~mask, 0.0)
     past_time = torch.rand(batch, shape.lookback, shape.time_features, generator=draw) - 0.5
     future_time = torch.rand(batch, shape.horizon, shape.time_features, generator=draw) - 0.5
-    return Window(past, mask, past_time, future_time)
+    return Window.of(past, mask, past_time, future_time)
 
 
 def double(window: Window) -> Window:
-    return Window(window.past.double(), window.seen, window.past_time.double(), window.future_time.double())
+    return Window(*(part.double() if part.is_floating_point() else part for part in window))
 
 
 def close(one: Tensor, other: Tensor, relative: float) -> bool:
@@ -237,7 +237,7 @@ def test_published_etth1_network_has_the_authors_number_of_weights() -> None:
 
 def test_network_overfits_one_batch() -> None:
     whole = waves(WindowShape(36, 12, 5, 5, 3))
-    window = Window(whole.past[:, :24], whole.seen[:, :24], whole.past_time[:, :24], whole.future_time)
+    window = Window.of(whole.past[:, :24], whole.seen[:, :24], whole.past_time[:, :24], whole.future_time)
     answer = whole.past[:, 24:]
     net = small(dropout=0.0).train()
     optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)

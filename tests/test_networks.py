@@ -24,6 +24,7 @@ SHAPES = {
     "horizon-longer-than-lookback": WindowShape(8, 30, 2, 2, 1),
     "odd-lookback": WindowShape(13, 7, 3, 3, 4),
     "some-targets": WindowShape(24, 12, 5, 2, 0),
+    "covariates": WindowShape(24, 12, 3, 3, 4, known=2, static=3),
     "smallest": WindowShape(1, 1, 1, 1, 0),
 }
 Networks = Callable[..., nn.Module]
@@ -40,9 +41,11 @@ def batch(shape: WindowShape, size: int = 6, missing: float = 0.0, seed: int = 3
     seen = torch.rand(values.shape, generator=draw) >= missing
     values = values.masked_fill(~seen, 0.0)
     time = torch.rand(size, length, shape.time_features, generator=draw) - 0.5
+    known = torch.randn(size, length, shape.known, generator=draw)
+    static = torch.randn(1, shape.variates, shape.static, generator=draw).expand(size, -1, -1)
     at = shape.lookback
     return Example(
-        Window(values[:, :at], seen[:, :at], time[:, :at], time[:, at:]),
+        Window(values[:, :at], seen[:, :at], time[:, :at], time[:, at:], known, static),
         Target(values[:, at:, : shape.targets], seen[:, at:, : shape.targets]),
         torch.zeros(size, dtype=torch.int64),
         torch.arange(size),

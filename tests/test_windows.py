@@ -145,7 +145,14 @@ def test_buffer_that_is_not_row_major_is_refused(turned: str) -> None:
     parts = {"values": torch.zeros(10, 3), "codes": torch.zeros(10, 2, dtype=torch.int16)}
     parts[turned] = parts[turned].T.contiguous().T
     with pytest.raises(ValueError, match="row-major"):
-        WindowBuffer(seen=None, divisor=torch.ones(2), offsets=torch.tensor([0, 10]), **parts)
+        WindowBuffer(
+            seen=None,
+            divisor=torch.ones(2),
+            offsets=torch.tensor([0, 10]),
+            known=torch.zeros(10, 0),
+            static=torch.zeros(1, 1, 0),
+            **parts,
+        )
 
 
 def test_longer_lookback_keeps_the_forecasts_that_it_fits_before(make_frame: Frames, make_windows: Windows) -> None:
@@ -159,13 +166,17 @@ def test_longer_lookback_keeps_the_forecasts_that_it_fits_before(make_frame: Fra
     assert torch.equal(narrow.window.past, wide.window.past[:, -2:])
 
 
+def empty_buffer(size: int) -> WindowBuffer:
+    """`size` rows of one variate that is always 0."""
+    codes, divisor = torch.zeros(size, 0, dtype=torch.int16), torch.ones(0)
+    covariates = torch.zeros(size, 0), torch.zeros(1, 1, 0)
+    return WindowBuffer(torch.zeros(size, 1), None, codes, divisor, torch.tensor([0, size]), *covariates)
+
+
 @settings(max_examples=60, deadline=None)
 @given(size=st.integers(1, 300), most=st.integers(2, 300))
 def test_thinned_windows_are_distinct_evenly_spaced_and_hold_both_ends(size: int, most: int) -> None:
-    buffer = WindowBuffer(
-        torch.zeros(size, 1), None, torch.zeros(size, 0, dtype=torch.int16), torch.ones(0), torch.tensor([0, size])
-    )
-    kept = WindowDataset(buffer, torch.arange(size), 1, 1, 1).thinned(most).origins
+    kept = WindowDataset(empty_buffer(size), torch.arange(size), 1, 1, 1).thinned(most).origins
     assert len(kept) == min(most, size)
     assert kept[0] == 0 and kept[-1] == size - 1
     if len(kept) > 1:
@@ -175,8 +186,5 @@ def test_thinned_windows_are_distinct_evenly_spaced_and_hold_both_ends(size: int
 
 def test_thinning_finds_the_last_of_more_windows_than_float32_can_count() -> None:
     size = 2**24 + 4  # the last number, 2^24 + 3, is no float32: it would round up to a window that is not there
-    buffer = WindowBuffer(
-        torch.zeros(1, 1), None, torch.zeros(1, 0, dtype=torch.int16), torch.ones(0), torch.tensor([0, 1])
-    )
-    many = WindowDataset(buffer, torch.arange(size), 1, 1, 1)
+    many = WindowDataset(empty_buffer(1), torch.arange(size), 1, 1, 1)
     assert many.thinned(5).origins[[0, -1]].tolist() == [0, size - 1]

@@ -40,6 +40,8 @@ class SeriesFrame:
     frequency: Frequency
     time_type: TimeType
     schema: Schema
+    known: np.ndarray  # (R, C) float32 covariates whose future is known, units of the table, NaN where missing
+    static: np.ndarray  # (S, V or 1, C_S) float32 features of each variate, or of each series
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         frequency,
         axis.time_type,
         final,
+        np.empty((rows, 0), np.float32),
+        np.empty((len(axis.keys), 1, 0), np.float32),
     )
 
 
@@ -207,7 +211,18 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
         values[places, grid.codes] = block[:, 0]
     final = replace(schema, layout="panel", targets=variates)
     offsets = np.array([0, rows])
-    return SeriesFrame(pl.Series([""]), offsets, np.array([start]), values, axis.keys, frequency, axis.time_type, final)
+    return SeriesFrame(
+        pl.Series([""]),
+        offsets,
+        np.array([start]),
+        values,
+        axis.keys,
+        frequency,
+        axis.time_type,
+        final,
+        np.empty((rows, 0), np.float32),
+        np.empty((1, 1, 0), np.float32),
+    )
 
 
 def _unvisited(rows: int, places: np.ndarray | slice) -> np.ndarray:

@@ -17,13 +17,15 @@ _BATCH_VALUES = 4_000_000  # of one evaluation batch: 16 MB, and a few times tha
 
 @dataclass(frozen=True)
 class WindowShape:
-    """What a network must know of the data: `L`, `H`, `V`, `V_out` (the first variates, forecast) and `K`."""
+    """What a network must know of the data: `L`, `H`, `V`, `V_out` (the first variates, forecast), `K`, `C`, `C_S`."""
 
     lookback: int
     horizon: int
     variates: int
     targets: int
     time_features: int
+    known: int = 0  # covariates whose future is known
+    static: int = 0  # features that never change
 
 
 class Window(NamedTuple):
@@ -33,6 +35,15 @@ class Window(NamedTuple):
     seen: Tensor  # (B, L, V) bool
     past_time: Tensor  # (B, L, K) calendar features in [-0.5, 0.5]
     future_time: Tensor  # (B, H, K)
+    known: Tensor  # (B, L + H, C) scaled covariates whose future is known at the origin
+    static: Tensor  # (B, V or 1, C_S) scaled features of each variate, or of the series
+
+    @classmethod
+    def of(cls, past: Tensor, seen: Tensor, past_time: Tensor, future_time: Tensor) -> "Window":
+        """Give a window without covariates."""
+        steps = past.shape[1] + future_time.shape[1]
+        known, static = past.new_empty(len(past), steps, 0), past.new_empty(len(past), 1, 0)
+        return cls(past, seen, past_time, future_time, known, static)
 
 
 class Target(NamedTuple):
@@ -64,9 +75,11 @@ class WindowBuffer:
     codes: Tensor  # (R, K) int16
     divisor: Tensor  # (K,) float32
     offsets: Tensor  # (S + 1,) int64
+    known: Tensor  # (R, C) float32
+    static: Tensor  # (S, V or 1, C_S) float32
 
     def __post_init__(self) -> None:
-        if not (self.values.is_contiguous() and self.codes.is_contiguous()):
+        if not all(part.is_contiguous() for part in (self.values, self.codes, self.known)):
             raise ValueError("windows are blocks of consecutive rows: the buffer must be row-major")
 
 
@@ -106,12 +119,17 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
         calendar = _rows(self.buffer.codes, first, length).float()
         # Over whole windows at once: broadcasting over the few features of a step would cost ten times as much.
         calendar.view(len(first), -1).div_(self._divisor).sub_(0.5)
-        return Example(
-            Window(values[:, :split], seen[:, :split], calendar[:, :split], calendar[:, split:]),
-            Target(values[:, split:, : self.targets], seen[:, split:, : self.targets]),
-            torch.searchsorted(self.buffer.offsets, origin, right=True) - 1,
-            origin,
+        series = torch.searchsorted(self.buffer.offsets, origin, right=True) - 1
+        window = Window(
+            past=values[:, :split],
+            seen=seen[:, :split],
+            past_time=calendar[:, :split],
+            future_time=calendar[:, split:],
+            known=_rows(self.buffer.known, first, length),
+            static=self.buffer.static.index_select(0, series),
         )
+        answer = Target(values[:, split:, : self.targets], seen[:, split:, : self.targets])
+        return Example(window, answer, series, origin)
 
     def with_lookback(self, lookback: int) -> "WindowDataset":
         """Give the same forecasts seen with another lookback, without those whose window would leave its series."""

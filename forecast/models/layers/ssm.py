@@ -391,35 +391,26 @@ class MambaState(NamedTuple):
     scan: Tensor  # (B, d_inner, N)
 
 
-class MambaBlock(nn.Module):
-    """A sequence read step by step, each output informed by all steps up to it: (B, L, D) in and out (§3.4).
+class SelectiveChain(nn.Module):
+    """A causal convolution and the selective scan that reads its own step sizes, inputs and outputs from it (§3.2).
 
-    `d_state` is N; the scan runs in `expand * d_model` channels, d_inner; `d_conv` is the width of the causal
-    convolution, in steps. `dt_rank` "auto" is d_model / 16, rounded up. Parameters have the authors' names.
+    `width` channels, `d_state` is N; `d_conv` is the width of the convolution, in steps, and `rank` that of the
+    projection to step sizes. Parameters have the authors' names.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        dt_rank: int | str = "auto",
-        conv_bias: bool = True,
-        bias: bool = False,
-    ) -> None:
+    def __init__(self, width: int, d_state: int, d_conv: int, rank: int) -> None:
         super().__init__()
-        inner = expand * d_model
-        self.rank = -(-d_model // 16) if dt_rank == "auto" else int(dt_rank)
-        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
-        # Holds the weights; applied below, time first, which saves two transpositions.
-        self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, bias=conv_bias)
-        self.x_proj = nn.Linear(inner, self.rank + 2 * d_state, bias=False)
-        self.dt_proj = nn.Linear(self.rank, inner)
-        self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(inner, 1))  # §3.6: A = -1, -2, ...
-        self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = nn.Linear(inner, d_model, bias=bias)
+        self._make(width, d_state, d_conv, rank)
         self._start_with_short_steps()
+
+    def _make(self, width: int, d_state: int, d_conv: int, rank: int, conv_bias: bool = True) -> None:
+        self.rank = rank
+        # Holds the weights; applied below, time first, which saves two transpositions.
+        self.conv1d = nn.Conv1d(width, width, d_conv, groups=width, bias=conv_bias)
+        self.x_proj = nn.Linear(width, rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(rank, width)
+        self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(width, 1))  # §3.6: A = -1, -2, ...
+        self.D = nn.Parameter(torch.ones(width))
 
     @torch.no_grad()
     def _start_with_short_steps(self) -> None:
@@ -428,34 +419,17 @@ class MambaBlock(nn.Module):
         dt = torch.empty_like(self.dt_proj.bias).uniform_(math.log(1e-3), math.log(1e-1)).exp().clamp(min=1e-4)
         self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus gives dt back
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The whole sequence at once: (B, L, D) in and out."""
-        inputs, gate = self.in_proj(x.transpose(0, 1)).chunk(2, dim=2)  # (L, B, d_inner) each
+    def forward(self, inputs: Tensor, gate: Tensor) -> Tensor:
+        """What the scan reads, times SiLU of the gate: (L, B, width), from (L, B, width) each."""
         before = pad(inputs, (0, 0, 0, 0, self.conv1d.kernel_size[0] - 1, 0))
-        mixed, _ = self._scan(before, gate, None)
-        out: Tensor = self.out_proj(mixed).transpose(0, 1)
-        return out
-
-    def start(self, batch: int) -> MambaState:
-        """The state before the first step: zeros."""
-        inner, states = self.A_log.shape
-        width = self.conv1d.kernel_size[0]
-        return MambaState(self.A_log.new_zeros(batch, inner, width), self.A_log.new_zeros(batch, inner, states))
-
-    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        """The next step alone, (B, D) in and out, and the state after it; equals `forward` up to rounding."""
-        inputs, gate = self.in_proj(x).chunk(2, dim=1)  # (B, d_inner) each
-        recent = torch.cat((state.recent[..., 1:], inputs.unsqueeze(2)), dim=2)
-        mixed, last = self._scan(recent.permute(2, 0, 1), gate.unsqueeze(0), state.scan)
-        out: Tensor = self.out_proj(mixed[0])
-        return out, MambaState(recent, last)
+        return self._scan(before, gate, None)[0]
 
     def _scan(self, before: Tensor, gate: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Convolution and scan: (L, B, d_inner), and the last state; `before` has d_conv - 1 steps more in front."""
-        length, weight = len(gate), self.conv1d.weight[:, 0]  # (d_inner, d_conv)
+        """Convolution and scan: (L, B, width), and the last state; `before` has d_conv - 1 steps more in front."""
+        length, weight = len(gate), self.conv1d.weight[:, 0]  # (width, d_conv)
         taps = [before[lag : lag + length] * weight[:, lag] for lag in range(weight.shape[1])]
         mixed = sum(taps[1:], taps[0])
-        u = silu(mixed if self.conv1d.bias is None else mixed + self.conv1d.bias)  # (L, B, d_inner)
+        u = silu(mixed if self.conv1d.bias is None else mixed + self.conv1d.bias)  # (L, B, width)
         states = self.A_log.shape[1]
         dt, B, C = self.x_proj(u).split((self.rank, states, states), dim=2)  # noqa: N806
         scanned: tuple[Tensor, Tensor] = selective_scan(
@@ -474,3 +448,49 @@ class MambaBlock(nn.Module):
         )
         out, last = scanned
         return out.permute(2, 0, 1), last
+
+
+class MambaBlock(SelectiveChain):
+    """A sequence read step by step, each output informed by all steps up to it: (B, L, D) in and out (§3.4).
+
+    `d_state` is N; the scan runs in `expand * d_model` channels, d_inner; `d_conv` is the width of the causal
+    convolution, in steps. `dt_rank` "auto" is d_model / 16, rounded up.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_rank: int | str = "auto",
+        conv_bias: bool = True,
+        bias: bool = False,
+    ) -> None:
+        nn.Module.__init__(self)
+        inner = expand * d_model
+        # Made in the authors' order, so that a seed draws the same initial weights.
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias)
+        self._make(inner, d_state, d_conv, -(-d_model // 16) if dt_rank == "auto" else int(dt_rank), conv_bias)
+        self.out_proj = nn.Linear(inner, d_model, bias=bias)
+        self._start_with_short_steps()
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """The whole sequence at once: (B, L, D) in and out."""
+        inputs, gate = self.in_proj(x.transpose(0, 1)).chunk(2, dim=2)  # (L, B, d_inner) each
+        out: Tensor = self.out_proj(super().forward(inputs, gate)).transpose(0, 1)
+        return out
+
+    def start(self, batch: int) -> MambaState:
+        """The state before the first step: zeros."""
+        inner, states = self.A_log.shape
+        width = self.conv1d.kernel_size[0]
+        return MambaState(self.A_log.new_zeros(batch, inner, width), self.A_log.new_zeros(batch, inner, states))
+
+    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        """The next step alone, (B, D) in and out, and the state after it; equals `forward` up to rounding."""
+        inputs, gate = self.in_proj(x).chunk(2, dim=1)  # (B, d_inner) each
+        recent = torch.cat((state.recent[..., 1:], inputs.unsqueeze(2)), dim=2)
+        mixed, last = self._scan(recent.permute(2, 0, 1), gate.unsqueeze(0), state.scan)
+        out: Tensor = self.out_proj(mixed[0])
+        return out, MambaState(recent, last)
