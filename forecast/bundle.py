@@ -178,11 +178,17 @@ polars.DataFrame(forecaster.predict(polars.read_parquet(given), params={"levels"
 
 
 def _sample(fitted: Fitted) -> pl.DataFrame:
-    """Make up one lookback of noise around the training means, on the time axis of the training data."""
+    """Make up one lookback of noise around the training means, on the time axis of the training data.
+
+    Where there are known covariates the horizon follows, with empty targets.
+    """
     schema, rows = fitted.schema, fitted.shape.lookback
+    if schema.known:
+        rows += fitted.shape.horizon
     series = len(fitted.variates) if schema.layout == "panel" else 1
     noise = np.random.default_rng(0).standard_normal((rows, len(fitted.variates)))
     values = fitted.scaler.mean[0] + fitted.scaler.std[0] * noise  # (L, V)
+    values[fitted.shape.lookback :] = np.nan
     columns: dict[str, Any] = {}
     if schema.id is not None:
         columns[schema.id] = np.repeat((fitted.variates if schema.layout == "panel" else fitted.keys)[:series], rows)
@@ -196,6 +202,8 @@ def _sample(fitted: Fitted) -> pl.DataFrame:
         columns[schema.values[0]] = values.T.reshape(-1)
     else:
         columns |= {name: values[:, number] for number, name in enumerate(schema.values)}
+    mean, std = fitted.scaler.known
+    columns |= {name: mean[number] + std[number] * noise[:, 0] for number, name in enumerate(schema.known)}
     return pl.DataFrame(columns)
 
 

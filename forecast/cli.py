@@ -36,6 +36,11 @@ Target = Annotated[
     str | None, typer.Option(help="Columns to forecast, comma separated; default y, target or value, else all.")
 ]
 Variates = Annotated[str | None, typer.Option(help="Columns to use at all, comma separated; default all numeric.")]
+KnownFuture = Annotated[
+    str | None,
+    typer.Option("--known-future", help="Covariates known beyond the last value, comma separated: holidays, prices."),
+]
+Static = Annotated[str | None, typer.Option("--static", help="Table with one row of features a series.")]
 IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
 TimeCol = Annotated[str | None, typer.Option(help="Column of the time.")]
 Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
@@ -83,6 +88,8 @@ def fit(
     lookback: Lookback = None,
     target: Target = None,
     variates: Variates = None,
+    known_future: KnownFuture = None,
+    static: Static = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
@@ -107,7 +114,7 @@ def fit(
 
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates,
+        freq=freq, dates=dates, known_future=known_future, static=static,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
         experiment=experiment,
     )  # fmt: skip
@@ -163,6 +170,10 @@ def predict(
     horizon: Horizon = None,
     levels: Levels = None,
     wide: Annotated[bool, typer.Option("--wide", help="One column a variate.")] = False,
+    future: Annotated[
+        str | None, typer.Option("--future", help="Table of known-future covariates after the end of the data.")
+    ] = None,
+    static: Static = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -174,7 +185,15 @@ def predict(
     table.require_writable(output)
     if os.path.exists(data) and os.path.exists(output) and os.path.samefile(data, output):
         raise UsageError(f"{output} is the data; the forecast would replace it.", "Choose another file for -o.")
-    forecast = run_predict(model, _existing(data), horizon=horizon, levels=_levels(levels), wide=wide)
+    forecast = run_predict(
+        model,
+        _existing(data),
+        horizon=horizon,
+        levels=_levels(levels),
+        wide=wide,
+        future=None if future is None else _existing(future),
+        static=None if static is None else _existing(static),
+    )
     table.write(forecast, output)
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
     facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}

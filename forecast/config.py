@@ -30,6 +30,8 @@ class DataConfig:
     horizon: int | None = None  # steps to forecast; one season if not given
     target: tuple[str, ...] = ()  # columns to forecast; all numeric ones if not given
     variates: tuple[str, ...] = ()  # columns to use at all
+    known_future: tuple[str, ...] = ()  # covariates that are known beyond the last value, as a holiday or a price is
+    static: str | None = None  # table with one row a series and features that never change
     id_col: str | None = None
     time_col: str | None = None
     freq: str | None = None  # pandas alias of the step, instead of the inferred one

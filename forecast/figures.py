@@ -193,6 +193,46 @@ def steps_figure(errors: Mapping[str, np.ndarray], look: Mapping[str, Look]) -> 
     return figure.svg
 
 
+def profile_figure(key: str, label: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], ylabel: str) -> str:
+    """Shares (T,) over steps (T,), 0 being the last known one, a line for each of `lines`."""
+    look = looks(next(iter(lines)), lines)
+    with _figure(key, label) as figure:
+        for name, (steps, share) in lines.items():
+            _line(figure.axes, steps, share, look[name])
+        figure.axes.axvline(0.5, color=_HUES["muted"], linewidth=0.7)
+        figure.axes.set_ylim(bottom=0)
+        figure.axes.set(xlabel="steps after the last known value", ylabel=ylabel)
+        _whole_ticks(figure.axes)
+    return figure.svg
+
+
+def leaderboard_figure(
+    key: str,
+    label: str,
+    horizons: Sequence[int],
+    errors: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    look: Mapping[str, Look],
+) -> str:
+    """Scaled MSE of several methods by horizon: a dot with its spread over seeds, and a ring for the published value.
+
+    `errors` holds means, deviations and published values, (len(horizons),) each, NaN where there is none.
+    """
+    with _figure(key, label) as figure:
+        axes = figure.axes
+        places = np.arange(len(horizons), dtype=float)
+        beside = np.linspace(-0.25, 0.25, len(errors)) if len(errors) > 1 else np.zeros(1)
+        for shift, (name, (mean, deviation, published)) in zip(beside, errors.items(), strict=True):
+            hue, x = _HUES[look[name].role], places + shift
+            axes.plot(x, mean, color=hue, linestyle=(0, look[name].dash) if look[name].dash else "-", linewidth=0.7)
+            axes.vlines(x, mean - deviation, mean + deviation, color=hue, linewidth=_THICK)
+            axes.plot(x, mean, "o", color=hue, markersize=4)
+            axes.plot(x, published, "o", markeredgecolor=hue, markerfacecolor="none", markersize=8)
+        axes.set_xticks(places, [str(horizon) for horizon in horizons])
+        axes.set_xlim(-0.5, len(horizons) - 0.5)
+        axes.set(xlabel="horizon, steps", ylabel="MSE, scaled")
+    return figure.svg
+
+
 def curve_figure(curve: Sequence[tuple[int, float, float]], best: int) -> str:
     """Training and validation loss by epoch, with the kept epoch marked."""
     epochs, training, validation = np.array(curve, dtype=float).T

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from .calibrate import Calibration
 from .data import calendar, table
+from .data.covariates import Feature, encode_static, history_ends, owners, require_known, with_future
 from .data.frame import Schema, SeriesFrame, columns_present, frame_series
 from .data.scale import Scaler
 from .data.times import restore
@@ -41,6 +42,7 @@ def window_buffer(frame: SeriesFrame, marks: Sequence[str]) -> WindowBuffer:
         seen = torch.from_numpy(~np.isnan(frame.values))
         for block in blocks:
             np.nan_to_num(block, copy=False)
+    np.nan_to_num(frame.known, copy=False)
     codes = np.empty((len(frame.values), len(marks)), dtype=np.int16)
     if marks:
         step, zone = 1_000_000, frame.time_type.zone
@@ -65,7 +67,8 @@ class Fitted:
     """A model called `name` with its settings, data schema, scaler, calibration and trained network.
 
     `keys` and `variates` say, as text, which series and variate each row and column of the scaler belongs to. `facts`
-    are plain values about its making: data fingerprint, span, scores.
+    are plain values about its making: data fingerprint, span, scores. `static` (owners, C_S) holds the `features` of
+    each trained series, or of each variate where ids are the variates.
     """
 
     name: str
@@ -79,6 +82,8 @@ class Fitted:
     calibration: Calibration
     network: torch.nn.Module
     facts: Mapping[str, Any]
+    features: tuple[Feature, ...] = ()
+    static: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
@@ -92,11 +97,14 @@ class Fitted:
             "keys": self.keys,
             "variates": self.variates,
             "levels": self.calibration.levels,
+            "features": [dataclasses.asdict(feature) for feature in self.features],
             "facts": dict(self.facts),
         }
         arrays = {
             "scaler.mean": self.scaler.mean,
             "scaler.std": self.scaler.std,
+            "scaler.known": self.scaler.known,
+            "static": self.static,
             "calibration.widths": self.calibration.widths,
             "calibration.pooled": self.calibration.pooled,
         }
@@ -139,11 +147,11 @@ class Fitted:
             name=spec.name,
             config=config,
             shape=shape,
-            schema=Schema(**{**schema, "values": tuple(schema["values"])}),
+            schema=Schema(**{**schema, "values": tuple(schema["values"]), "known": tuple(schema["known"])}),
             marks=tuple(described["marks"]),
             keys=tuple(described["keys"]),
             variates=tuple(described["variates"]),
-            scaler=Scaler(tensors["scaler.mean"].numpy(), tensors["scaler.std"].numpy()),
+            scaler=Scaler(*(tensors[f"scaler.{part}"].numpy() for part in ("mean", "std", "known"))),
             calibration=Calibration(
                 tuple(described["levels"]),
                 tensors["calibration.widths"].numpy(),
@@ -151,6 +159,8 @@ class Fitted:
             ),
             network=network.eval(),
             facts=described["facts"],
+            features=tuple(Feature(**feature) for feature in described["features"]),
+            static=tensors["static"].numpy(),
         )
 
     def predict(
@@ -160,8 +170,14 @@ class Fitted:
         horizon: int | None = None,
         levels: Sequence[int] = (),
         wide: bool = False,
+        future: Any = None,
+        static: Any = None,
     ) -> Any:
         """Forecast the steps after the end of `data` (path, polars or pandas), in the units of the table.
+
+        A model with known-future covariates needs their rows for the whole trained horizon: as a table `future`, or
+        behind the past in `data` itself, with empty targets. Static features of the trained series are stored in the
+        model; `static`, a table, gives them for others.
 
         Returns `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level, in the frame library that was given
         (polars for a path); `wide` gives a time column and one column a variate instead. A horizon shorter than the
@@ -176,8 +192,39 @@ class Fitted:
                 f"Ask for at most {self.shape.horizon}, or fit with --horizon {steps}.",
             )
         read = table.read(data)
+        if future is not None:
+            if not self.schema.known:
+                raise UsageError(
+                    "Rows of the future were given, but the model knows no covariate of the future.",
+                    "Leave out --future, or fit with --known-future COLUMNS.",
+                )
+            read = with_future(read, table.read(future), self.schema)
         frame = frame_series(read, self._schema_for(read))
-        return table.to_library(self._forecast(frame, steps, levels, wide), read.library)
+        ends = history_ends(frame)
+        require_known(frame, ends, self.shape.horizon, read.origin)
+        frame = replace(frame, static=self._static_of(frame, static))
+        recent = _recent(frame, ends, self.shape.lookback, self.shape.horizon)
+        return table.to_library(self._forecast(recent, steps, levels, wide), read.library)
+
+    def _static_of(self, frame: SeriesFrame, given: Any) -> np.ndarray:
+        """Give the static features of the frame's series, from the table given or as they were at the fit."""
+        if given is not None and not self.features:
+            raise UsageError("Static features were given, but the model has none.", "Leave out --static.")
+        if given is not None:
+            return encode_static(table.read(given), frame, self.features)
+        per_series = frame.schema.layout == "channels"
+        owner = owners(frame)
+        if not self.features:
+            return np.empty((len(frame.keys), 1, 0), np.float32)
+        number = _numbers(pl.Series(owner, dtype=pl.String), self.keys if per_series else self.variates)
+        if (number < 0).any():
+            raise DataError(
+                f"The model knows no static features of {owner[int((number < 0).argmax())]!r}, which it was not "
+                f"trained on ({int((number < 0).sum())} such).",
+                "Give them with --static FILE, one row a series.",
+            )
+        rows = self.static[number]
+        return rows[:, None] if per_series else rows[None]
 
     def _schema_for(self, read: table.Table) -> Schema:
         """Give the schema with the columns that a wide table has, where the network takes any number of variates.
@@ -192,15 +239,14 @@ class Fitted:
         every = schema.targets == len(schema.values)
         return replace(schema, values=values, targets=len(values) if every else schema.targets)
 
-    def _forecast(self, frame: SeriesFrame, steps: int, levels: Sequence[int], wide: bool) -> pl.DataFrame:
-        variates = frame.names.cast(pl.String).to_list()
+    def _forecast(self, recent: SeriesFrame, steps: int, levels: Sequence[int], wide: bool) -> pl.DataFrame:
+        variates = recent.names.cast(pl.String).to_list()
         if not getattr(self.network, "any_variates", False) and tuple(variates) != self.variates:
             raise DataError(
                 f"{self.name} was trained on {len(self.variates)} variates in a fixed order; the table differs: "
                 f"{', '.join(sorted(set(variates) ^ set(self.variates))) or 'the order'}.",
                 "Give the same columns as at the fit.",
             )
-        recent = _recent(frame, self.shape.lookback, self.shape.horizon)
         scaler, column = self.scaler_for(recent)
         targets = len(variates) if self.shape.targets == self.shape.variates else self.shape.targets
         length = self.shape.lookback + self.shape.horizon
@@ -233,7 +279,8 @@ class Fitted:
         own = Scaler.fit(frame, frame.offsets[1:] if end is None else end)
         trained = (series[:, None] >= 0) & (variates >= 0)
         mean, std = self.scaler.mean[series][:, variates], self.scaler.std[series][:, variates]
-        return Scaler(np.where(trained, mean, own.mean), np.where(trained, std, own.std)), variates
+        scaler = Scaler(np.where(trained, mean, own.mean), np.where(trained, std, own.std), self.scaler.known)
+        return scaler, variates
 
 
 def _numbers(names: pl.Series, trained: Sequence[str]) -> np.ndarray:
@@ -245,18 +292,24 @@ def _numbers(names: pl.Series, trained: Sequence[str]) -> np.ndarray:
     return found["number"].fill_null(-1).to_numpy()
 
 
-def _recent(frame: SeriesFrame, lookback: int, horizon: int) -> SeriesFrame:
-    """Give the last `lookback` rows of each series, NaN before a shorter one, and `horizon` NaN rows after them."""
-    length = np.diff(frame.offsets)
-    rows = frame.offsets[1:, None] - lookback + np.arange(lookback)  # (S, L)
-    values = np.full((len(length), lookback + horizon, frame.values.shape[1]), np.nan, dtype=np.float32)
-    known = rows >= frame.offsets[:-1, None]
-    values[:, :lookback][known] = frame.values[rows[known]]
+def _recent(frame: SeriesFrame, ends: np.ndarray, lookback: int, horizon: int) -> SeriesFrame:
+    """Give the `lookback` rows before `ends` (S,) of each series, NaN before a shorter one, and `horizon` NaN rows.
+
+    Known covariates have the rows of the horizon too.
+    """
+    length = ends - frame.offsets[:-1]
+    rows = ends[:, None] - lookback + np.arange(lookback + horizon)  # (S, L + H)
+    there = (rows >= frame.offsets[:-1, None]) & (rows < frame.offsets[1:, None])
+    values, known = (np.full((*rows.shape, part.shape[1]), np.nan, np.float32) for part in (frame.values, frame.known))
+    known[there] = frame.known[rows[there]]
+    there[:, lookback:] = False
+    values[there] = frame.values[rows[there]]
     return replace(
         frame,
         offsets=np.arange(len(length) + 1) * (lookback + horizon),
         start=calendar.times_at(frame.start, length - lookback, frame.frequency, frame.time_type.zone),
-        values=values.reshape(-1, frame.values.shape[1]),
+        values=np.concatenate(values),
+        known=np.concatenate(known),
     )
 
 

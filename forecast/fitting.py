@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from .config import RunConfig, flags, from_dict, resolve
 from .errors import ArtifactError, DataError, UsageError
 from .prepare import Prepared, prepare, read
@@ -244,6 +246,8 @@ def _fitted(network: Any, prepared: Prepared) -> "Fitted":
             "trained_on": prepared.read.facts["split"]["train"],
             "left_out": prepared.read.facts["left_out"],
         },
+        features=prepared.read.features,
+        static=np.concatenate(frame.static),
     )
 
 

@@ -16,16 +16,22 @@ def predict(
     horizon: int | None = None,
     levels: Sequence[int] = (),
     wide: bool = False,
+    future: Any = None,
+    static: Any = None,
 ) -> Any:
     """Forecast the steps after the end of `data` (path, polars or pandas) in its units.
 
     `model` is anything MLflow resolves (`models:/demand@champion`, `runs:/…`), a local model folder, or a fitted `Run`.
     Gives `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level in the frame library that was given,
-    polars for a path. Raises ArtifactError for a model that cannot be used, DataError for data that do not fit it.
+    polars for a path. `future` (a table) has the rows of known-future covariates after the end of `data`, `static` the
+    features of series that the model was not trained on. Raises ArtifactError for a model that cannot be used,
+    DataError for data that do not fit it.
     """
     fitted = model if hasattr(model, "predict") else open_folder(locate(model))
     try:
-        return fitted.predict(data, horizon=horizon, levels=tuple(levels), wide=wide)
+        options = {"future": future, "static": static}
+        given = {name: table for name, table in options.items() if table is not None}  # older models know neither
+        return fitted.predict(data, horizon=horizon, levels=tuple(levels), wide=wide, **given)
     except Exception as error:
         raise own(error) from error.__cause__
 

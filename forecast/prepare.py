@@ -13,6 +13,7 @@ import numpy as np
 
 from .config import DataConfig, RunConfig
 from .data import calendar, catalogue, split, table
+from .data.covariates import Feature, only_history, read_static
 from .data.frame import SeriesFrame, fingerprint, frame_series, understand
 from .data.scale import Scaler
 from .data.schema import axis_of
@@ -43,6 +44,7 @@ class Read:
     seasons: tuple[int, ...]  # candidate periods, in steps
     facts: Mapping[str, Any]  # the `data` part of a fit's document
     fingerprint: str
+    features: tuple[Feature, ...]  # how static features are encoded
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,14 @@ def read(config: RunConfig, source: Any) -> Read:
         variates=data.variates,
         freq=data.freq or (card.freq if card and card.time else None),
         dates=data.dates,
+        known=data.known_future,
     )
-    frame = frame_series(read_table, schema, strict=data.strict)
+    frame = only_history(frame_series(read_table, schema, strict=data.strict))
+    features: tuple[Feature, ...] = ()
+    if data.static is not None:
+        static, features = read_static(table.read(data.static), frame)
+        frame = replace(frame, static=static)
+    _note_unknown(read_table, frame)
     seasons = calendar.seasons(frame.frequency)
     data = _lengths(data, frame, seasons)
     assert data.horizon is not None and data.lookback is not None
@@ -117,12 +125,16 @@ def read(config: RunConfig, source: Any) -> Read:
         "variates": frame.values.shape[1],
         "targets": frame.schema.targets,
         "forecasts": [str(name) for name in frame.names[: frame.schema.targets]],
+        "known_future": list(schema.known),
+        "static": list(dict.fromkeys(feature.column for feature in features)),
         "lookback": data.lookback,
         "horizon": data.horizon,
         "freq": frame.frequency.alias,
         "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
-        "left_out": [name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values)],
+        "left_out": [
+            name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values, *schema.known)
+        ],
         **read_table.ledger.to_dict(),
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
     }
@@ -134,6 +146,7 @@ def read(config: RunConfig, source: Any) -> Read:
         seasons=seasons,
         facts=facts,
         fingerprint=fingerprint(frame),
+        features=features,
     )
     _require_windows(result)
     return result
@@ -166,7 +179,15 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     buffer = window_buffer(scaler.apply_(frame), marks)
     parts = [WindowDataset(buffer, part, data.lookback, data.horizon, targets) for part in at]
     season = best_season(parts[0], read.seasons)
-    shape = WindowShape(data.lookback, data.horizon, frame.values.shape[1], targets, len(marks))
+    shape = WindowShape(
+        data.lookback,
+        data.horizon,
+        frame.values.shape[1],
+        targets,
+        len(marks),
+        known=len(frame.schema.known),
+        static=frame.static.shape[2],
+    )
     if champion is not None:
         shape = replace(shape, lookback=champion.shape.lookback)
         test = parts[2].with_lookback(shape.lookback)
@@ -201,6 +222,14 @@ def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> 
         room = int(longest * data.split[0]) - horizon - max(0, horizon - int(longest * data.split[2])) - 1
         lookback = max(1, min(max(2 * horizon, 4 * seasons[0] if seasons else 0), room // 2))
     return replace(data, horizon=horizon, lookback=lookback)
+
+
+def _note_unknown(read_table: table.Table, frame: SeriesFrame) -> None:
+    """Caution for known covariates with missing values: networks read those as the training mean."""
+    for number, name in enumerate(frame.schema.known):
+        missing = int(np.isnan(frame.known[:, number]).sum())
+        if missing:
+            read_table.ledger.caution("missing-covariate", name, "read as its mean", missing)
 
 
 def _span(frame: SeriesFrame, rows: np.ndarray) -> list[str]:

@@ -143,6 +143,10 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
         raise UsageError("forecasts other columns", "Register under another name, or use --force.")
     if not champion.network.any_variates and names != tuple(champion.variates):
         raise UsageError("takes other columns", "Register under another name, or use --force.")
+    if tuple(getattr(champion.schema, "known", ())) != found.frame.schema.known:
+        raise UsageError("takes other known-future columns", "Register under another name, or use --force.")
+    if tuple(getattr(champion, "features", ())) != found.features:
+        raise UsageError("takes other static features", "Register under another name, or use --force.")
     own = Scaler.fit(found.frame, found.split.train_end)
     prepared = prepare(found, champion)
     scores = score(champion.network, prepared.test, prepared.scaler, prepared.naive_error, reference=own)

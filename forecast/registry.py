@@ -47,6 +47,13 @@ _TABLE = (
         "https://arxiv.org/abs/2403.11144",
         "selective scans over variates in both directions; column order matters (Wang et al., 2024)",
     ),
+    ModelSpec(
+        "tsm2",
+        "series",
+        ".models.tsm2:TSM2",
+        "https://arxiv.org/abs/2403.19888",
+        "selective scans over time and over variates; column order matters (Behrouz et al., 2024)",
+    ),
     ModelSpec("naive", "series", ".models.naive:Naive", "", "the last value, repeated"),
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),

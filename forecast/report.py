@@ -18,6 +18,7 @@ from .figures import Look
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 WORST = 20  # variates listed one by one
+LARGEST = 30  # rows and columns of a heat map
 TOLERANCE = 3.0  # points by which coverage may miss its level before the page says so
 
 
@@ -47,6 +48,16 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """Numbers by row and column, to be read as a pattern: the larger one is, the darker its cell."""
+
+    corner: str  # what rows and columns are
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: np.ndarray  # (rows, columns), percent; NaN is left blank
+
+
+@dataclass(frozen=True)
 class Report:
     """All that the page shows; `metric` is a key of `Score.original` or, failing that, of `Score.scaled`."""
 
@@ -65,6 +76,8 @@ class Report:
     examples: Sequence[Example]
     config: str  # YAML
     command: str
+    use: Heat | None = None  # how much the error of each target rises with each input exchanged
+    use_note: str = ""
 
 
 class Verdict(NamedTuple):
@@ -91,7 +104,7 @@ def verdict(report: Report) -> Verdict:
         alone = f"{report.model}, with no baseline to compare, has {metric} {_number(mine)} {over}."
         return Verdict("open", alone, "")
     theirs = rivals[rival]
-    pair = _column([mine, theirs])
+    pair = aligned([mine, theirs])
     numbers = f"{metric} {pair[0]} against {pair[1]} {over}."
     percent = 100 * (mine / theirs - 1) if theirs > 0 else math.copysign(math.inf, mine - theirs)
     if mine == theirs or abs(percent) < 0.05:
@@ -111,27 +124,38 @@ def render(report: Report) -> str:
     outcome = verdict(report)
     named = [*report.scores, *report.by_step, *(example.baseline_name for example in report.examples)]
     looks = figures.looks(report.model, named)
-    sections = [
-        _section("Scores on the test part", _score_table(report)),
-        _section("Forecasts on test windows", _examples(report, looks)),
-        _section("Errors and training", _diagnostics(report, looks)),
-        _section("Error by variate", _variate_table(report, outcome.rival)),
-        _section("Do the intervals hold?", _coverage(report)),
-        _section("Data", _facts(report)),
-        _section("Repairs", _ledger(report.repairs, "None: the data was used as it was read.")),
-        _section("Cautions", _ledger(report.cautions, "None.")),
-        _section("To do it again", _recipe(report)),
-    ]
+    sections = {
+        "Scores on the test part": _score_table(report),
+        "Forecasts on test windows": _examples(report, looks),
+        "Errors and training": _diagnostics(report, looks),
+        "Error by variate": _variate_table(report, outcome.rival),
+        "What the forecasts use": _use(report),
+        "Do the intervals hold?": _coverage(report),
+        "Data": facts(report.facts),
+        "Repairs": _ledger(report.repairs, "None: the data was used as it was read."),
+        "Cautions": _ledger(report.cautions, "None."),
+        "To do it again": _recipe(report),
+    }
+    return shell(report.title, outcome.word, outcome.headline, _second_line(report, outcome), sections)
+
+
+def shell(title: str, word: str, headline: str, line: str, sections: Mapping[str, str]) -> str:
+    """A whole page of `sections` (heading -> HTML, empty ones left out), headed by a line in the colour of `word`.
+
+    `line` is HTML; title, headline and headings are text.
+    """
+    body = "".join(
+        f"<section>\n<h2>{escaped(name)}</h2>\n{part}</section>\n" for name, part in sections.items() if part
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{_text(report.title)}</title>\n<style>{_STYLE_SHEET}</style>\n</head>\n<body>\n<main>\n"
-        f'<header class="{outcome.word}"><p class="kicker">{_text(report.title)}</p>'
-        f"<h1>{_text(outcome.headline)}</h1>{_second_line(report, outcome)}</header>\n"
-        f"{''.join(sections)}</main>\n</body>\n</html>\n"
+        f"<title>{escaped(title)}</title>\n<style>{_STYLE_SHEET}</style>\n</head>\n<body>\n<main>\n"
+        f'<header class="{word}"><p class="kicker">{escaped(title)}</p><h1>{escaped(headline)}</h1>{line}</header>\n'
+        f"{body}</main>\n</body>\n</html>\n"
     )
 
 
@@ -146,15 +170,16 @@ def _plain(value: object) -> str:
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
-def _text(value: object) -> str:
+def escaped(value: object) -> str:
+    """`value` as text between tags or in an attribute."""
     return escape(_plain(value))
 
 
 def _number(value: float) -> str:
-    return _column([value])[0]
+    return aligned([value])[0]
 
 
-def _column(values: Sequence[float]) -> list[str]:
+def aligned(values: Sequence[float]) -> list[str]:
     """Numbers that stand under each other: decimals in common, three or four digits for the smallest."""
     sizes = [abs(value) for value in values if math.isfinite(value) and value]
     least, most = min(sizes, default=1.0), max(sizes, default=1.0)
@@ -178,7 +203,7 @@ def _cell(value: object) -> str:
         return _number(float(value))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return ", ".join(_cell(item) for item in value)
-    return _text(value)
+    return escaped(value)
 
 
 def _mean_error(forecast: np.ndarray, truth: np.ndarray) -> float:
@@ -211,13 +236,10 @@ def _unique(names: Iterable[str]) -> list[str]:
 # Sections
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}</section>\n" if body else ""
-
-
-def _table(head: str, rows: Iterable[str]) -> str:
-    body = "".join(rows)
-    return f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>\n{body}</tbody>\n</table></div>\n'
+def table(head: str, rows: Iterable[str], kind: str = "") -> str:
+    """A table that scrolls where the page is narrow; `kind` is a class of the style sheet."""
+    body, opened = "".join(rows), f'<table class="{kind}">' if kind else "<table>"
+    return f'<div class="scroll">{opened}\n<thead>{head}</thead>\n<tbody>\n{body}</tbody>\n</table></div>\n'
 
 
 def _second_line(report: Report, outcome: Verdict) -> str:
@@ -269,7 +291,7 @@ def _score_table(report: Report) -> str:
             row.append(f"<td>{score.windows:,}</td>")
     for side, metric in columns:
         best = _best(report, side, metric)
-        shown = _column([_metric(score, side, metric) for score in report.scores.values()])
+        shown = aligned([_metric(score, side, metric) for score in report.scores.values()])
         for row, name, text in zip(cells, report.scores, shown, strict=True):
             row.append(f'<td class="best"><b>{text}</b></td>' if name in best else f"<td>{text}</td>")
     sides = {side: sum(side == other for other, _ in columns) for side, _ in columns}
@@ -279,31 +301,31 @@ def _score_table(report: Report) -> str:
     head += f"</tr>\n<tr><th>method</th>{'<th>windows</th>' if len(counts) > 1 else ''}"
     for column in columns:
         tag = '<span class="tag">decides</span>' if column == deciding else ""
-        head += f"<th>{_text(column[1].upper())}{tag}</th>"
+        head += f"<th>{escaped(column[1].upper())}{tag}</th>"
     mark = {name: ' class="model"' if name == report.model else "" for name in report.scores}
     rows = (
-        f'<tr{mark[name]}><th class="name" scope="row">{_text(name)}</th>{"".join(row)}</tr>\n'
+        f'<tr{mark[name]}><th class="name" scope="row">{escaped(name)}</th>{"".join(row)}</tr>\n'
         for name, row in zip(report.scores, cells, strict=True)
     )
     note = "Lower is better throughout; the tinted bold value is the best of its column. "
     note += "Scaled scores are on values standardised by the training part."
-    return _table(f"{head}</tr>", rows) + f'<p class="note">{note}</p>\n'
+    return table(f"{head}</tr>", rows) + f'<p class="note">{note}</p>\n'
 
 
 def _examples(report: Report, looks: Mapping[str, Look]) -> str:
     if not report.examples:
         return ""
     levels = sorted({level for example in report.examples for level in example.bands}, reverse=True)
-    keys = [_key("measured", figures.MEASURED), _key(report.model, figures.MODEL)]
+    keys = [legend_key("measured", figures.MEASURED), legend_key(report.model, figures.MODEL)]
     for depth, level in enumerate(levels, start=1):
         opacity = 1 - (1 - figures.BAND) ** depth
         keys.append(f'<li><i class="patch" style="opacity:{opacity:.2f}"></i>{level}% interval</li>')
-    keys += [_key(name, looks[name]) for name in _unique(example.baseline_name for example in report.examples)]
+    keys += [legend_key(name, looks[name]) for name in _unique(example.baseline_name for example in report.examples)]
     cards = []
     for place, example in enumerate(report.examples):
-        pair = _column([_mean_error(values, example.truth) for values in (example.forecast, example.baseline)])
-        note = f"MAE {pair[0]}, {_text(example.baseline_name)} {pair[1]}"
-        note = " · ".join(filter(None, (_text(example.unit_note), f"from {_time(example.future_times[0])}", note)))
+        pair = aligned([_mean_error(values, example.truth) for values in (example.forecast, example.baseline)])
+        note = f"MAE {pair[0]}, {escaped(example.baseline_name)} {pair[1]}"
+        note = " · ".join(filter(None, (escaped(example.unit_note), f"from {_time(example.future_times[0])}", note)))
         drawing = figures.forecast_figure(
             f"example {place}",
             _plain(f"{example.title}: forecast with intervals, {example.baseline_name} and measured values"),
@@ -314,38 +336,41 @@ def _examples(report: Report, looks: Mapping[str, Look]) -> str:
             example.baseline,
             looks[example.baseline_name],
         )
-        caption = f'<b>{_text(example.title)}</b> <span class="note">{note}</span>'
-        cards.append(_card(caption, "", drawing))
-    return f'{_legend(keys)}<div class="grid">\n{"".join(cards)}</div>\n'
+        caption = f'<b>{escaped(example.title)}</b> <span class="note">{note}</span>'
+        cards.append(card(caption, "", drawing))
+    return f'{legend(keys)}<div class="grid">\n{"".join(cards)}</div>\n'
 
 
 def _diagnostics(report: Report, looks: Mapping[str, Look]) -> str:
     """Error by horizon step and the training curve, side by side where there is room."""
     cards = []
     if any(len(errors) > 1 and np.isfinite(errors).any() for errors in report.by_step.values()):
-        keys = [_key(name, looks[name]) for name in report.by_step]
+        keys = [legend_key(name, looks[name]) for name in report.by_step]
         drawing = figures.steps_figure(report.by_step, looks)
-        cards.append(_card("<b>Error by horizon step</b>", _legend(keys), drawing))
+        cards.append(card("<b>Error by horizon step</b>", legend(keys), drawing))
     if report.curve:
-        keys = [_key("training", figures.TRAINING), _key("validation", figures.MODEL)]
+        keys = [legend_key("training", figures.TRAINING), legend_key("validation", figures.MODEL)]
         drawing = figures.curve_figure(report.curve, report.best_epoch)
         kept = any(epoch == report.best_epoch for epoch, _, _ in report.curve)
         note = f"kept: epoch {report.best_epoch} of {len(report.curve)}" if kept else ""
-        cards.append(_card(f'<b>Training</b> <span class="note">{note}</span>', _legend(keys), drawing))
+        cards.append(card(f'<b>Training</b> <span class="note">{note}</span>', legend(keys), drawing))
     return f'<div class="grid">\n{"".join(cards)}</div>\n' if cards else ""
 
 
-def _card(caption: str, legend: str, drawing: str) -> str:
+def card(caption: str, legend: str, drawing: str) -> str:
+    """One figure of a grid, under its caption and legend."""
     return f"<figure><figcaption>{caption}</figcaption>\n{legend}{drawing}</figure>\n"
 
 
-def _key(name: str, look: Look) -> str:
+def legend_key(name: str, look: Look) -> str:
+    """A line as it is drawn, and what it stands for."""
     dash = f";stroke-dasharray:{' '.join(f'{2 * length:g}' for length in look.dash)}" if look.dash else ""
     line = f'<line x1="0" y1="5" x2="32" y2="5" style="stroke:var(--{look.role}){dash}"/>'
-    return f'<li><svg class="swatch" viewBox="0 0 32 10" aria-hidden="true">{line}</svg>{_text(name)}</li>'
+    return f'<li><svg class="swatch" viewBox="0 0 32 10" aria-hidden="true">{line}</svg>{escaped(name)}</li>'
 
 
-def _legend(keys: Sequence[str]) -> str:
+def legend(keys: Sequence[str]) -> str:
+    """The keys of a figure in a row."""
     return f'<ul class="legend">{"".join(keys)}</ul>\n'
 
 
@@ -362,7 +387,7 @@ def _variate_table(report: Report, rival: str) -> str:
     compared = [change for change in changes.values() if math.isfinite(change)]
     if compared:
         order = sorted(changes, key=lambda name: -changes[name] if math.isfinite(changes[name]) else math.inf)
-        first = f"first those that gain least on {_text(rival)}"
+        first = f"first those that gain least on {escaped(rival)}"
     else:
         sizes = {name: errors.get(report.model, math.nan) for name, errors in report.by_variate.items()}
         order = sorted(sizes, key=lambda name: -sizes[name] if math.isfinite(sizes[name]) else math.inf)
@@ -371,21 +396,21 @@ def _variate_table(report: Report, rival: str) -> str:
     span = max((abs(changes[name]) for name in shown if math.isfinite(changes[name])), default=1.0) or 1.0
     rows = []
     for name in shown:
-        numbers = _column([report.by_variate[name].get(method, math.nan) for method in methods])
+        numbers = aligned([report.by_variate[name].get(method, math.nan) for method in methods])
         cells = "".join(f"<td>{number}</td>" for number in numbers)
         cells += f"<td>{_signed(changes[name])}</td><td>{_bar(changes[name], span)}</td>" if compared else ""
-        rows.append(f'<tr><th class="name" scope="row">{_text(name)}</th>{cells}</tr>\n')
-    head = "<tr><th>variate</th>" + "".join(f"<th>{_text(method)}</th>" for method in methods)
-    head += f"<th>against {_text(rival)}</th><th></th></tr>" if compared else "</tr>"
+        rows.append(f'<tr><th class="name" scope="row">{escaped(name)}</th>{cells}</tr>\n')
+    head = "<tr><th>variate</th>" + "".join(f"<th>{escaped(method)}</th>" for method in methods)
+    head += f"<th>against {escaped(rival)}</th><th></th></tr>" if compared else "</tr>"
     note = f"MAE in original units, {first}."
     better = sum(change < 0 for change in compared)
     if compared:
-        note += f" {_text(report.model)} is better on {better:,} of {len(compared):,} variates."
+        note += f" {escaped(report.model)} is better on {better:,} of {len(compared):,} variates."
     if rest:
         others = [changes[name] for name in rest if math.isfinite(changes[name])]
         note += f" Not listed: {len(rest):,} more"
         note += f", median change {_signed(float(np.median(others)))}." if others else "."
-    return _table(head, rows) + f'<p class="note">{note}</p>\n'
+    return table(head, rows) + f'<p class="note">{note}</p>\n'
 
 
 def _bar(change: float, span: float) -> str:
@@ -394,6 +419,44 @@ def _bar(change: float, span: float) -> str:
     width = 50 * min(abs(change) / span, 1)
     side, start = ("less", 50 - width) if change < 0 else ("more", 50)
     return f'<span class="bar"><i class="{side}" style="left:{start:.1f}%;width:{width:.1f}%"></i></span>'
+
+
+def _use(report: Report) -> str:
+    note = f'<p class="note">{escaped(report.use_note)}</p>\n' if report.use_note else ""
+    return (heat_map(report.use) if report.use is not None else "") + note
+
+
+def heat_map(heat: Heat) -> str:
+    """The numbers as a table of tinted cells; of many rows or columns those that hold most, in their order."""
+    values = np.nan_to_num(heat.values)
+    rows, columns = (_largest(values.sum(axis)) for axis in (1, 0))
+    shown = heat.values[np.ix_(rows, columns)]
+    most = max(np.nan_to_num(shown).max(initial=0.0), 1e-9)
+    head = "".join(f"<th><span>{escaped(heat.columns[number])}</span></th>" for number in columns)
+    body = []
+    for number, line in zip(rows, shown, strict=True):
+        cells = "".join(
+            f'<td style="--heat:{0.55 * math.sqrt(max(value, 0.0) / most):.2f}"><span>{_percent(value)}</span></td>'
+            if math.isfinite(value)
+            else "<td></td>"
+            for value in line.tolist()
+        )
+        body.append(f'<tr><th class="name" scope="row">{escaped(heat.rows[number])}</th>{cells}</tr>\n')
+    note = ""
+    if len(rows) < len(heat.rows) or len(columns) < len(heat.columns):
+        note = f"Shown: the {len(rows)} of {len(heat.rows):,} rows and {len(columns)} of {len(heat.columns):,} columns "
+        note = f'<p class="note">{note}that hold most.</p>\n'
+    return table(f"<tr><th>{escaped(heat.corner)}</th>{head}</tr>", body, "heat") + note
+
+
+def _largest(sums: np.ndarray) -> list[int]:
+    chosen: list[int] = np.sort(np.argsort(-sums, kind="stable")[:LARGEST]).tolist()
+    return chosen
+
+
+def _percent(value: float) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.1f}"
+    return "0" if float(text.replace(",", "")) == 0 else text.replace("-", MINUS)
 
 
 def _coverage(report: Report) -> str:
@@ -415,11 +478,12 @@ def _coverage(report: Report) -> str:
     if not words and all(map(math.isfinite, report.coverage.values())):
         words = [f"Every level is met within {TOLERANCE:.0f} points."]
     head = "<tr><th>interval</th><th>measured</th><th>points off</th><th></th></tr>"
-    return f"<p>{' '.join(words)}</p>\n{_table(head, rows)}"
+    return f"<p>{' '.join(words)}</p>\n{table(head, rows)}"
 
 
-def _facts(report: Report) -> str:
-    pairs = "".join(f"<div><dt>{_text(k)}</dt><dd>{_cell(v)}</dd></div>\n" for k, v in report.facts.items())
+def facts(values: Mapping[str, object]) -> str:
+    """Names and what they are, side by side."""
+    pairs = "".join(f"<div><dt>{escaped(k)}</dt><dd>{_cell(v)}</dd></div>\n" for k, v in values.items())
     return f"<dl>\n{pairs}</dl>\n" if pairs else ""
 
 
@@ -429,10 +493,10 @@ def _ledger(entries: Sequence[Mapping[str, object]], none: str) -> str:
         return f"<p>{none}</p>\n"
     columns = {key: [entry.get(key) for entry in entries] for key in _unique(k for entry in entries for k in entry)}
     side = {key: "" if any(map(_is_number, column)) else ' class="words"' for key, column in columns.items()}
-    head = "".join(f"<th{side[key]}>{_text(key.replace('_', ' '))}</th>" for key in columns)
+    head = "".join(f"<th{side[key]}>{escaped(key.replace('_', ' '))}</th>" for key in columns)
     cells = [[f"<td{side[key]}>{_cell(value)}</td>" for value in column] for key, column in columns.items()]
     rows = (f"<tr>{''.join(row)}</tr>\n" for row in zip(*cells, strict=True))
-    return _table(f"<tr>{head}</tr>", rows)
+    return table(f"<tr>{head}</tr>", rows)
 
 
 def _is_number(value: object) -> bool:
@@ -440,10 +504,10 @@ def _is_number(value: object) -> bool:
 
 
 def _recipe(report: Report) -> str:
-    command = f"<pre><code>{_text(report.command)}</code></pre>\n" if report.command else ""
+    command = f"<pre><code>{escaped(report.command)}</code></pre>\n" if report.command else ""
     if not report.config:
         return command
-    config = f"<pre><code>{_text(report.config)}</code></pre>"
+    config = f"<pre><code>{escaped(report.config)}</code></pre>"
     return f"{command}<details><summary>Configuration</summary>\n{config}</details>\n"
 
 
@@ -483,6 +547,11 @@ tr.model th,tr.model td{font-weight:600}
 tr.model th{box-shadow:inset 4px 0 var(--model)}
 td b{font-weight:700}
 td.best{background:var(--tint)}
+table.heat td{position:relative;padding:6px 8px;border-top:0;text-align:center}
+table.heat td::before{content:"";position:absolute;inset:1px;background:var(--model);opacity:var(--heat,0)}
+table.heat td span{position:relative}
+table.heat thead th:first-child{white-space:normal;min-width:9em}
+table.heat thead th span{writing-mode:vertical-rl;transform:rotate(180deg);max-height:12em;overflow:hidden}
 .tag{display:block;font-size:.7rem;color:var(--good);font-weight:600}
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr))}
 figure{margin:0;padding:12px 14px 8px;min-width:0}

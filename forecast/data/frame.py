@@ -59,12 +59,12 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     """The series of a table: sorted, on a regular axis, NaN where a value or a whole row is missing.
 
     Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict`
-    refuses them. A "long" schema becomes "panel" if it has several ids, one value column and one common time
-    axis, else "channels". A stored "panel" stays one whatever the ids: all end at the last time of any, and
-    an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid, gaps larger
-    than the data, infinite or unreadable numbers.
+    refuses them. A "long" schema becomes "panel" if it has several ids, one value column, one common time axis
+    and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end at the last
+    time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
+    gaps larger than the data, infinite or unreadable numbers.
     """
-    require_columns(table, [c for c in (schema.id, schema.time, *schema.values) if c is not None])
+    require_columns(table, [c for c in (schema.id, schema.time, *schema.values, *schema.known) if c is not None])
     frequency = parse(schema.freq)
     axis = axis_of(table, schema.id, schema.time, schema.dates, steps=frequency.unit == "step")
     if axis.time_type.steps != (frequency.unit == "step"):
@@ -86,13 +86,14 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         return _panel(table, schema, axis, grid, frequency)
     offsets = np.concatenate([[0], np.cumsum(grid.lengths)])
     rows = int(offsets[-1])
-    values = np.empty((rows, len(schema.values)), np.float32)
+    values, known = (np.empty((rows, len(names)), np.float32) for names in (schema.values, schema.known))
     plain = axis.order is None and grid.gaps == 0 and bool(axis.fresh.all())
     places = slice(None) if plain else offsets[grid.codes] + grid.steps
-    if grid.gaps:
-        values[_unvisited(rows, places)] = np.nan
-    for columns, block in _blocks(table, schema.values, axis):
-        values[places, columns] = block
+    for names, buffer in ((schema.values, values), (schema.known, known)):
+        if grid.gaps and names:
+            buffer[_unvisited(rows, places)] = np.nan
+        for columns, block in _blocks(table, names, axis):
+            buffer[places, columns] = block
     final = replace(schema, layout=layout)
     return SeriesFrame(
         axis.keys,
@@ -103,7 +104,7 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         frequency,
         axis.time_type,
         final,
-        np.empty((rows, 0), np.float32),
+        known,
         np.empty((len(axis.keys), 1, 0), np.float32),
     )
 
@@ -111,7 +112,8 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
 def fingerprint(frame: SeriesFrame) -> str:
     """SHA-256, in hex, of everything a frame holds: schema, time axis, names, ids and values."""
     about = {
-        "schema": asdict(frame.schema),
+        # What a table does not have stays out, so that data without covariates keep their fingerprint.
+        "schema": {key: value for key, value in asdict(frame.schema).items() if key != "known" or value},
         "frequency": asdict(frame.frequency),
         "times": [str(frame.time_type.dtype), frame.time_type.format, frame.time_type.zone],
         "names": [str(frame.names.dtype), *(str(n) for n in frame.names.to_list())],
@@ -119,7 +121,7 @@ def fingerprint(frame: SeriesFrame) -> str:
         "shape": frame.values.shape,
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for part in (frame.offsets, frame.start, frame.values):
+    for part in (frame.offsets, frame.start, frame.values, frame.known, frame.static):
         digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
@@ -182,7 +184,8 @@ def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -
 def _layout(schema: Schema, grid: _Grid) -> str:
     if schema.layout != "long":
         return schema.layout
-    several = len(grid.start) > 1 and len(schema.values) == 1
+    # A covariate of each id has no place in a panel, where the ids are the variates of one series.
+    several = len(grid.start) > 1 and len(schema.values) == 1 and not schema.known
     aligned = several and bool((grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all())
     return "panel" if aligned else "channels"
 

@@ -1,7 +1,7 @@
 """Standardisation with statistics of the training rows alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,11 +15,13 @@ class Scaler:
     """Mean and population standard deviation per series and variate, in the units of the table: (S, V) float64.
 
     A constant variate, and one without a single training value, gets standard deviation 1 (and mean 0 where nothing
-    was seen), so that scaling never divides by zero.
+    was seen), so that scaling never divides by zero. `known` are mean and standard deviation of each known covariate,
+    (2, C), over all series: a price of 3 means the same in each.
     """
 
     mean: np.ndarray
     std: np.ndarray
+    known: np.ndarray = field(default_factory=lambda: np.empty((2, 0)))
 
     @classmethod
     def fit(cls, frame: SeriesFrame, train_end: np.ndarray) -> "Scaler":
@@ -43,7 +45,7 @@ class Scaler:
             np.add.at(squares, owner[segment][keep], np.add.reduceat(centred**2, starts)[keep])
         std = np.sqrt(squares / np.maximum(count, 1))
         # Rounding alone gives a constant column a spread of a few float32 steps of its mean.
-        return cls(mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0))
+        return cls(mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0), _of_known(frame, train_end))
 
     def apply_(self, frame: SeriesFrame) -> SeriesFrame:
         """Scale `frame` in its own memory (a second copy would double what a fit needs) and give the scaled frame."""
@@ -52,7 +54,7 @@ class Scaler:
             series = np.searchsorted(frame.offsets, np.arange(len(frame.values[rows])) + start, side="right") - 1
             at = slice(0, 1) if len(frame.keys) == 1 else series
             frame.values[rows] = (frame.values[rows] - self.mean[at]) / self.std[at]
-        return replace(frame)
+        return replace(frame, known=((frame.known - self.known[0]) / self.known[1]).astype(np.float32))
 
     def _rows(self, frame: SeriesFrame) -> int:
         return max(1, _BLOCK // max(1, frame.values.shape[1]))
@@ -61,6 +63,17 @@ class Scaler:
         """Bring forecasts (B, H, V_out) of `series` (B,) back to the units of the table, in float64."""
         targets = scaled.shape[-1]
         return scaled * self.std[series, None, :targets] + self.mean[series, None, :targets]
+
+
+def _of_known(frame: SeriesFrame, train_end: np.ndarray) -> np.ndarray:
+    """Give mean and standard deviation of each known covariate over the training rows: (2, C)."""
+    training = np.arange(len(frame.known)) < np.repeat(train_end, np.diff(frame.offsets))
+    found = np.zeros((2, frame.known.shape[1]))
+    for number, column in enumerate(frame.known.T):
+        seen = column[training & ~np.isnan(column)].astype(np.float64)
+        mean, std = (seen.mean(), seen.std()) if len(seen) else (0.0, 0.0)
+        found[:, number] = mean, std if std > 1e-6 * abs(mean) else 1.0
+    return found
 
 
 def _blocks(frame: SeriesFrame, edges: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -68,6 +68,7 @@ class Schema:
     targets: int  # how many variates are forecast; a panel forecasts all
     freq: str  # pandas offset alias, or "1" for an integer axis
     dates: str | None = None  # "day-first" | "month-first" where dates were written with slashes or dashes
+    known: tuple[str, ...] = ()  # covariates whose future is known when a forecast is made
 
 
 @dataclass(frozen=True)
@@ -108,27 +109,29 @@ def understand(
     variates: Sequence[str] = (),
     freq: str | None = None,
     dates: str | None = None,
+    known: Sequence[str] = (),
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
     `target` columns are forecast; `variates`, if given, are the only further values used. Without either,
-    every number column is a value, and all are forecast unless one is called y, target or value. Columns left
-    out, and constant ones, are noted in the table's ledger. Raises UsageError for an unknown name or
-    frequency, DataError for ambiguous times, text in a number column, no value at all, targets that never
-    change, and irregular times.
+    every number column is a value, and all are forecast unless one is called y, target or value. `known` are
+    covariates whose future is known; they are no values. Columns left out, and constant ones, are noted in the
+    table's ledger. Raises UsageError for an unknown name or frequency, DataError for ambiguous times, text in a
+    number column, no value at all, targets that never change, and irregular times.
     """
-    for name in (id_col, time_col, *target, *variates):
+    for name in (id_col, time_col, *target, *variates, *known):
         if name is not None and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', _nearest(name, table))
     if id_col is not None and id_col == time_col:
         raise UsageError(f'{table.origin}: "{id_col}" cannot be both id and time.', "Name two columns.")
     head = table.collect(pl.col([c for c, t in table.schema.items() if not t.is_nested()]).head(HEAD))
-    named = {*target, *variates, id_col}
+    named = {*target, *variates, *known, id_col}
     time = time_col or _find_time(table, head, named)
-    identity = id_col or _find_id(table, head, time, {*target, *variates, time})
+    identity = id_col or _find_id(table, head, time, {*target, *variates, *known, time})
+    _check_known(table, known, {identity, time, *target, *variates})
     if time is None:
         table.ledger.caution("irregular", "", "no time column: the rows are the steps", table.rows)
-    values, targets = _find_values(table, head, {identity, time}, tuple(target), tuple(variates))
+    values, targets = _find_values(table, head, {identity, time, *known}, tuple(target), tuple(variates))
     given = parse(freq) if freq is not None else None
     axis = axis_of(table, identity, time, dates, steps=given is not None and given.unit == "step")
     if given is not None and axis.time_type.steps != (given.unit == "step"):
@@ -147,7 +150,22 @@ def understand(
         targets,
         step.alias,
         _reading(axis, dates),
+        tuple(dict.fromkeys(known)),
     )
+
+
+def _check_known(table: Table, known: Sequence[str], taken: set[str | None]) -> None:
+    for name in known:
+        if name in taken:
+            raise UsageError(
+                f'{table.origin}: "{name}" cannot be known in advance and be the id, the time or a value as well.',
+                "Name covariates alone with --known-future.",
+            )
+        if not (_is_number(table.schema[name]) or table.schema[name] in (pl.Boolean, pl.String)):
+            raise DataError(
+                f'{table.origin}: "{name}" of type {table.schema[name]} holds no numbers.',
+                "Write a covariate as numbers, for example 0 and 1.",
+            )
 
 
 def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -162,13 +180,13 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     absent = tuple(name for name in schema.values if name not in table.schema)
     some = schema.targets < len(schema.values)
     needed = schema.values if schema.layout != "wide" else schema.values[: schema.targets] if some else ()
-    require_columns(table, [c for c in (schema.id, schema.time) if c is not None] + list(needed))
+    require_columns(table, [c for c in (schema.id, schema.time, *schema.known) if c is not None] + list(needed))
     if not found:
         raise DataError(f"{table.origin}: none of the trained columns is there.", _nearest(schema.values[0], table))
     if schema.layout != "wide":
         return found, absent, ()
-    known = {*schema.values, schema.id, schema.time}
-    new = tuple(n for n, t in table.schema.items() if n not in known and _is_number(t))
+    trained = {*schema.values, schema.id, schema.time, *schema.known}
+    new = tuple(n for n, t in table.schema.items() if n not in trained and _is_number(t))
     return found, absent, new
 
 

@@ -42,7 +42,7 @@ class Window(NamedTuple):
     def of(cls, past: Tensor, seen: Tensor, past_time: Tensor, future_time: Tensor) -> "Window":
         """Give a window without covariates."""
         steps = past.shape[1] + future_time.shape[1]
-        known, static = past.new_empty(len(past), steps, 0), past.new_empty(len(past), 1, 0)
+        known, static = (past.new_empty(past.shape[0], rows, 0) for rows in (steps, 1))
         return cls(past, seen, past_time, future_time, known, static)
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .reference import load_reference_weights as load_reference_weights
     from .s_mamba import SMamba as SMamba
     from .s_mamba import SMambaConfig as SMambaConfig
+    from .tsm2 import TSM2 as TSM2
+    from .tsm2 import TSM2Config as TSM2Config
 
 _HOMES = {
     "Informer": "informer",
@@ -19,16 +21,20 @@ _HOMES = {
     "ITransformerConfig": "itransformer",
     "SMamba": "s_mamba",
     "SMambaConfig": "s_mamba",
+    "TSM2": "tsm2",
+    "TSM2Config": "tsm2",
     "load_reference_weights": "reference",
 }
 
 __all__ = [
+    "TSM2",
     "ITransformer",
     "ITransformerConfig",
     "Informer",
     "InformerConfig",
     "SMamba",
     "SMambaConfig",
+    "TSM2Config",
     "load_reference_weights",
 ]
 

@@ -13,7 +13,9 @@ Differs from the authors' code:
 - the feed-forward part has linear layers in place of convolutions of width 1: the same arithmetic and initial
   weights, without the two transpositions;
 - unseen steps read as 0, the mean of the training rows;
-- attention maps have a method of their own, so that the forward pass can use a fused kernel.
+- attention maps have a method of their own, so that the forward pass can use a fused kernel;
+- covariates whose future is known are marks of each step, beside the time features: in the encoder and, over the
+  horizon, in the decoder.
 """
 
 from collections.abc import Iterable, Mapping
@@ -128,13 +130,18 @@ class StepEmbedding(nn.Module):
             self.time = CalendarTables(shape.time_features, config.d_model, fixed=config.embed == "fixed")
         elif shape.time_features:
             self.time = nn.Linear(shape.time_features, config.d_model, bias=bias)
+        self.known = nn.Linear(shape.known, config.d_model, bias=False) if shape.known else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, values: Tensor, time: Tensor) -> Tensor:
-        """Tokens (B, L, D) of values (B, L, V) and time features (B, L, K)."""
+    def forward(self, values: Tensor, marks: Tensor) -> Tensor:
+        """Tokens (B, L, D) of values (B, L, V) and marks (B, L, K + C): time features, then known covariates."""
         tokens = self.value(values.transpose(1, 2)).transpose(1, 2) + self.positions  # (B, L, D)
+        if self.known is not None:
+            known = self.known.in_features
+            tokens = tokens + self.known(marks[..., -known:])
+            marks = marks[..., :-known]
         if self.time is not None:
-            tokens = tokens + self.time(time)
+            tokens = tokens + self.time(marks)
         out: Tensor = self.dropout(tokens)
         return out
 
@@ -435,16 +442,16 @@ class Informer(nn.Module):
         past = window.past.masked_fill(~window.seen, 0.0)
         first = self.shape.lookback - self.start_token
         begun = pad(past[:, first:], (0, 0, 0, self.shape.horizon))  # (B, start + H, V)
-        time = torch.cat((window.past_time[:, first:], window.future_time), dim=1)  # (B, start + H, K)
-        return self.complete(past, window.past_time, begun, time)
+        marks = self._marks(window)  # (B, L + H, K + C)
+        return self.complete(past, marks[:, : self.shape.lookback], begun, marks[:, first:])
 
-    def complete(self, past: Tensor, past_time: Tensor, begun: Tensor, time: Tensor) -> Tensor:
+    def complete(self, past: Tensor, past_marks: Tensor, begun: Tensor, marks: Tensor) -> Tensor:
         """Forecast the last H steps of `begun` (B, start + H, V) from it and the past (B, L, V): (B, H, V_out).
 
-        `past_time` (B, L, K) and `time` (B, start + H, K) are their time features.
+        `past_marks` (B, L, K + C) and `marks` (B, start + H, K + C) are their time features and known covariates.
         """
-        context = self.encoder(self.embed(past, past_time))  # (B, C, D)
-        steps = self.decoder(self.decoder_embed(begun, time), context)  # (B, start + H, D)
+        context = self.encoder(self.embed(past, past_marks))  # (B, steps, D)
+        steps = self.decoder(self.decoder_embed(begun, marks), context)  # (B, start + H, D)
         forecast: Tensor = self.project(steps[:, self.start_token :])
         return forecast
 
@@ -455,7 +462,11 @@ class Informer(nn.Module):
         every step. For eval mode: in training, dropout in one layer shows in the maps of the next.
         """
         past = window.past.masked_fill(~window.seen, 0.0)
-        return self.encoder.attention_maps(self.embed(past, window.past_time))
+        return self.encoder.attention_maps(self.embed(past, self._marks(window)[:, : self.shape.lookback]))
+
+    def _marks(self, window: Window) -> Tensor:
+        """Time features and known covariates of the lookback and the horizon: (B, L + H, K + C)."""
+        return torch.cat((torch.cat((window.past_time, window.future_time), dim=1), window.known), dim=2)
 
     def selected_queries(self, window: Window) -> list[Tensor]:
         """The steps that attend in each ProbSparse attention, in order of use: (B, A, u) int64, ascending.

@@ -10,7 +10,8 @@ Differs from the authors' code:
 - unseen steps are left out of the instance statistics and read as the mean of the seen ones; with all steps
   seen this is the authors' formula;
 - the division by the deviation is not in place, so that gradients reach the inputs;
-- attention maps have a method of their own, so that the forward pass can use a fused kernel.
+- attention maps have a method of their own, so that the forward pass can use a fused kernel;
+- covariates whose future is known, for which the paper has no place, are tokens of their past and future.
 """
 
 from collections.abc import Iterable, Mapping
@@ -96,7 +97,7 @@ class ITransformer(nn.Module):
     No weight depends on V: a window may have more or fewer variates than `shape`. A network built to forecast
     all of its variates forecasts all that it is given, any other the first `shape.targets`. Time features of
     the past are further tokens through the same embedding; those of the future are not used, as in the
-    authors' code.
+    authors' code. Each covariate whose future is known is a token too, of its L + H steps.
     """
 
     any_variates = True  # another number of variates than in training may be given
@@ -129,39 +130,43 @@ class ITransformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         self.project = nn.Linear(config.d_model, shape.horizon)
         self.dropout = nn.Dropout(config.dropout)
+        self.embed_known = nn.Linear(shape.lookback + shape.horizon, config.d_model) if shape.known else None
 
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out), on the scale of `window.past`."""
         if not self.use_norm:
-            return self._forecast(zero_unseen(window), window.past_time)
+            return self._forecast(zero_unseen(window), window)
         past, mean, deviation = standardise(window.past, window.seen)
-        forecast = self._forecast(past, window.past_time)
+        forecast = self._forecast(past, window)
         variates = forecast.shape[2]
         return forecast * deviation[..., :variates] + mean[..., :variates]
 
     def attention_maps(self, window: Window) -> list[Tensor]:
-        """What share each token (row) takes from each, layer by layer: (B, A, V + K, V + K), rows sum to 1.
+        """What share each token (row) takes from each, layer by layer: (B, A, T, T), rows sum to 1.
 
-        Tokens are the variates in their order, then the time features. For eval mode: in training, dropout in
-        one layer shows in the maps of the next.
+        The T tokens are the variates in their order, the time features and the known covariates. For eval mode: in
+        training, dropout in one layer shows in the maps of the next.
         """
         past = standardise(window.past, window.seen)[0] if self.use_norm else zero_unseen(window)
-        tokens = self._tokens(past, window.past_time)
+        tokens = self._tokens(past, window)
         maps: list[Tensor] = []
         for layer in cast(Iterable[EncoderLayer], self.layers):
             maps.append(layer.attention.weights(tokens, tokens))
             tokens = layer(tokens)
         return maps
 
-    def _tokens(self, past: Tensor, past_time: Tensor) -> Tensor:
-        series = torch.cat((past, past_time), dim=2)  # (B, L, V + K)
-        tokens: Tensor = self.dropout(self.embed(series.transpose(1, 2)))  # (B, V + K, D)
-        return tokens
+    def _tokens(self, past: Tensor, window: Window) -> Tensor:
+        series = torch.cat((past, window.past_time), dim=2)  # (B, L, V + K)
+        tokens = self.embed(series.transpose(1, 2))  # (B, V + K, D)
+        if self.embed_known is not None:
+            tokens = torch.cat((tokens, self.embed_known(window.known.transpose(1, 2))), dim=1)  # (B, V + K + C, D)
+        dropped: Tensor = self.dropout(tokens)
+        return dropped
 
-    def _forecast(self, past: Tensor, past_time: Tensor) -> Tensor:
-        tokens = self._tokens(past, past_time)
+    def _forecast(self, past: Tensor, window: Window) -> Tensor:
+        tokens = self._tokens(past, window)
         for layer in self.layers:
             tokens = layer(tokens)
-        steps: Tensor = self.project(self.norm(tokens))  # (B, V + K, H)
+        steps: Tensor = self.project(self.norm(tokens))  # (B, V + K + C, H)
         variates = past.shape[2] if self.targets is None else min(self.targets, past.shape[2])
         return steps[:, :variates].transpose(1, 2)  # (B, H, V_out)

@@ -5,7 +5,8 @@ Effective for Time Series Forecasting?", 2024, https://arxiv.org/abs/2403.11144;
 Authors' code: https://github.com/wzhwzhwzh0921/S-D-Mamba.
 
 The scans read variate after variate, so the order of the columns is part of the model: the same columns in
-another order give another forecast. Time features come after the variates.
+another order give another forecast. Time features come after the variates, and after them the covariates whose
+future is known, for which the paper has no place: tokens of their past and future.
 
 Differs from the authors' code:
 - the Mamba blocks and the attention that every layer of theirs makes and never calls are left out; weights of
@@ -138,21 +139,25 @@ class SMamba(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         self.project = nn.Linear(config.d_model, shape.horizon)
         self.dropout = nn.Dropout(config.dropout)
+        self.embed_known = nn.Linear(shape.lookback + shape.horizon, config.d_model) if shape.known else None
 
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out), on the scale of `window.past`."""
         if not self.use_norm:
-            return self._forecast(zero_unseen(window), window.past_time)
+            return self._forecast(zero_unseen(window), window)
         past, mean, deviation = standardise(window.past, window.seen)
-        forecast = self._forecast(past, window.past_time)
+        forecast = self._forecast(past, window)
         variates = forecast.shape[2]
         return forecast * deviation[..., :variates] + mean[..., :variates]
 
-    def _forecast(self, past: Tensor, past_time: Tensor) -> Tensor:
-        series = torch.cat((past, past_time), dim=2)  # (B, L, V + K)
-        tokens = self.dropout(self.embed(series.transpose(1, 2)))  # (B, V + K, D)
+    def _forecast(self, past: Tensor, window: Window) -> Tensor:
+        series = torch.cat((past, window.past_time), dim=2)  # (B, L, V + K)
+        tokens = self.embed(series.transpose(1, 2))  # (B, V + K, D)
+        if self.embed_known is not None:
+            tokens = torch.cat((tokens, self.embed_known(window.known.transpose(1, 2))), dim=1)  # (B, V + K + C, D)
+        tokens = self.dropout(tokens)
         for layer in self.layers:
             tokens = layer(tokens)
-        steps: Tensor = self.project(self.norm(tokens))  # (B, V + K, H)
+        steps: Tensor = self.project(self.norm(tokens))  # (B, V + K + C, H)
         variates = past.shape[2] if self.targets is None else min(self.targets, past.shape[2])
         return steps[:, :variates].transpose(1, 2)  # (B, H, V_out)
