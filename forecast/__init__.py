@@ -7,7 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .comparison import Comparison, compare
     from .errors import ArtifactError, DataError, ForecastError, GateError, UsageError
+    from .explanation import explain
     from .fitting import Run, fit
     from .prediction import predict
     from .registration import register
@@ -18,16 +20,22 @@ _HOME = {
     "fit": "fitting",
     "Run": "fitting",
     "predict": "prediction",
+    "explain": "explanation",
+    "compare": "comparison",
+    "Comparison": "comparison",
     "register": "registration",
     **dict.fromkeys(("ForecastError", "UsageError", "DataError", "GateError", "ArtifactError"), "errors"),
 }
 __all__ = [
     "ArtifactError",
+    "Comparison",
     "DataError",
     "ForecastError",
     "GateError",
     "Run",
     "UsageError",
+    "compare",
+    "explain",
     "fit",
     "predict",
     "register",

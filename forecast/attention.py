@@ -4,7 +4,7 @@ A network tells by its methods: `attention_maps(window)`, layer by layer (B, A, 
 attends over time steps with few queries, `selected_queries(window)`, (B, A, u) positions in order of use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
@@ -64,7 +64,7 @@ def profiles(network: Any, data: WindowDataset) -> tuple[Profile, ...]:
     size = max(data.lookback, start + data.horizon)
     received = _averaged(data, size, lambda window: [part.mean((1, 2)) for part in network.attention_maps(window)])
     steps = [np.linspace(1 - span, 0, len(mean)) for span, (mean, _) in zip(spans, received, strict=True)]
-    attended = [Profile("received", *found, *pair) for *found, pair in zip(places, steps, received, strict=True)]
+    attended = [Profile("received", *found) for found in _joined(places, steps, received)]
 
     def counted(window: Any) -> list[Tensor]:
         lengths = chain(map(len, steps), repeat(start + data.horizon))
@@ -76,8 +76,14 @@ def profiles(network: Any, data: WindowDataset) -> tuple[Profile, ...]:
         kinds = ("self-attention", "cross-attention")[: decoding // config.decoder_layers]
         places += [f"decoder layer {layer + 1} {kind}" for layer in range(config.decoder_layers) for kind in kinds]
         steps += [np.arange(1 - start, data.horizon + 1.0)] * decoding
-    chosen = [Profile("selected", *found, *pair) for *found, pair in zip(places, steps, selected, strict=False)]
-    return (*chosen, *attended)
+    return (*(Profile("selected", *found) for found in _joined(places, steps, selected)), *attended)
+
+
+def _joined(
+    places: Sequence[str], steps: Sequence[np.ndarray], shares: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Give place, steps, mean and deviation of each of `shares`, of which there are none with full attention."""
+    return ((place, step, *pair) for place, step, pair in zip(places, steps, shares, strict=False))
 
 
 def _counted(positions: Tensor, length: int) -> Tensor:

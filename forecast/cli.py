@@ -183,8 +183,7 @@ def predict(
     from .prediction import predict as run_predict
 
     table.require_writable(output)
-    if os.path.exists(data) and os.path.exists(output) and os.path.samefile(data, output):
-        raise UsageError(f"{output} is the data; the forecast would replace it.", "Choose another file for -o.")
+    _refuse_overwriting(data, output)
     forecast = run_predict(
         model,
         _existing(data),
@@ -201,6 +200,117 @@ def predict(
         _print_json({"model": model, **facts})
     elif not quiet:
         _echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
+    data: Annotated[str, typer.Argument(help="Data with known answers: CSV, Parquet, - or a catalogued name.")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Page (.html) or table (.csv, .parquet) of every number.")
+    ] = None,
+    windows: Annotated[int | None, typer.Option(help="Windows to use; default 200, fewer with many variates.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the exchanges between windows.")] = 0,
+    static: Static = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show which inputs the forecasts use, and where attention goes."""
+    if output is not None:
+        from .explanation_page import require_output
+
+        require_output(output)
+        _refuse_overwriting(data, output)
+    from .explanation import explain as run_explain
+
+    found = run_explain(
+        model,
+        _existing(data),
+        windows=windows,
+        seed=seed,
+        static=None if static is None else _existing(static),
+        told=None if quiet or as_json else lambda text: _log(f"{text} …"),
+    )
+    if output is not None:
+        found.save(output)
+    if as_json:
+        _print_json({**found.document(), "output": output})
+    elif not quiet:
+        _echo(found.text())
+        if output is not None:
+            _echo(f"written to {output}")
+
+
+@app.command()
+def compare(
+    data: Annotated[str | None, typer.Argument(help="As for fit; several as etth1,etth2.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Models or configuration files, comma separated.")
+    ] = None,
+    horizon: Annotated[str | None, typer.Option(help="Steps to forecast, e.g. 96,192.")] = None,
+    lookback: Annotated[str | None, typer.Option(help="Steps that the models see, e.g. 96,512.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="A fit for each, e.g. 1,2,3.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Use the papers' settings where there are some; show their scores.")
+    ] = False,
+    target: Target = None,
+    variates: Variates = None,
+    known_future: KnownFuture = None,
+    static: Static = None,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    freq: Freq = None,
+    dates: Dates = None,
+    strict: Strict = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop training of each fit after e.g. 90s, 10m, 2h.")] = None,
+    precision: Precision = None,
+    device: Device = None,
+    experiment: Experiment = None,
+    settings: Settings = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Table of all fits and baselines: .csv or .parquet.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rank models beside the baselines; what is already done is not run again."""
+    from .comparison import compare as run_compare
+    from .data import table
+    from .leaderboard import text
+
+    given = _given(
+        target=target, variates=variates, known_future=known_future, static=static, id_col=id_col, time_col=time_col,
+        freq=freq, dates=dates, strict=strict, time_limit=_seconds(time_limit), precision=precision, device=device,
+        experiment=experiment,
+    )  # fmt: skip
+    if output is not None:
+        table.require_writable(output)
+        if data is not None and os.path.exists(data) and os.path.exists(output) and os.path.samefile(data, output):
+            raise UsageError(f"{output} is the data; the table would replace it.", "Choose another file for -o.")
+    comparison = run_compare(
+        data,
+        models or (),
+        horizon=horizon,
+        lookback=lookback,
+        seeds=seeds,
+        published=published,
+        settings=settings or (),
+        progress=None if quiet or as_json else _Progress(),
+        **given,
+    )
+    if output is not None:
+        table.write(comparison.table, output)
+    if as_json:
+        _print_json(comparison.document)
+    elif not quiet:
+        _echo(text(comparison.document))
+    if comparison.failures:
+        error = comparison.failures[0]["error"]
+        if quiet and not as_json:
+            _log(f"{error['message']}\n{error['hint']}")
+        raise typer.Exit(error["code"])
 
 
 @app.command()
@@ -321,6 +431,9 @@ class _Progress:
     def stage(self, text: str) -> None:
         _log(f"{text} …")
 
+    def cell(self, text: str) -> None:
+        _log(text)
+
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         if not self.live:  # a terminal has a bar
             _log(f"epoch {number}: training {values['train_loss']:.4g}, validation {values['val_mse']:.4g}")
@@ -393,6 +506,11 @@ def _seconds(text: str | None) -> float | None:
         raise UsageError(f"--time-limit {text}: not a time.", "E.g. --time-limit 10m.") from None
 
 
+def _refuse_overwriting(data: str, output: str) -> None:
+    if os.path.exists(data) and os.path.exists(output) and os.path.samefile(data, output):
+        raise UsageError(f"{output} is the data; the output would replace it.", "Choose another file for -o.")
+
+
 def _existing(data: str) -> Any:
     """Take the name of a catalogued set for its file."""
     from .data import catalogue
@@ -424,7 +542,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = command.main(arguments, prog_name="forecast", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(arguments, 130, "Interrupted.", "A fit goes on with forecast fit --resume RUN.")
+        same = "compare" in arguments[:1]
+        hint = "The same command goes on from here." if same else "A fit goes on with forecast fit --resume RUN."
+        return _fail(arguments, 130, "Interrupted.", hint)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

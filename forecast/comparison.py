@@ -1,38 +1,32 @@
-"""compare: a leaderboard of models, horizons, lookbacks and seeds beside the baselines, tracked as one run with children.
+"""compare: a leaderboard of models, horizons, lookbacks and seeds beside the baselines, one run with a child a cell.
 
 Every cell is an ordinary fit. One that has been fitted before, by whatever command, is taken from the tracking store,
 and one that was interrupted goes on where it stopped, so the same command again continues a comparison.
 """
 
-import dataclasses
 import hashlib
 import json
-import os
 import re
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
-from . import config, fitting
-from .config import RunConfig, flags, from_dict, resolve
-from .data import catalogue
+from . import fitting
+from .cells import Cell, Entry, comparable, entries_of, planned, sources_of, whole_numbers
+from .config import from_dict
 from .errors import ArtifactError, DataError, ForecastError, UsageError
 from .fitting import fit
-from .prepare import Read, read
-from .registry import BASELINES, MODELS, config_class, find, network_class
+from .registry import BASELINES, find
 
 if TYPE_CHECKING:
     import polars as pl
 
     from .tracking import TrackedRun
-
-DEFAULTS = "defaults"  # what the settings of a model without a file are called
 
 
 class Progress(fitting.Progress, Protocol):
@@ -63,35 +57,6 @@ class Comparison:
         return [cell for cell in self.document["cells"] if cell["error"] is not None]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One competitor: a model, or one configuration file of a model."""
-
-    name: str  # of its row: `itransformer`, or `itransformer(small)` for small.yaml
-    model: str
-    file: str | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fit of a comparison: resolved, its data read once."""
-
-    name: str  # of the data, as typed
-    source: Any
-    entry: Entry
-    arguments: Mapping[str, Any]  # of `fit`
-    config: RunConfig  # with every length filled in
-    facts: Mapping[str, Any]
-    fingerprint: str
-    published: Mapping[str, float] | None  # the paper's scaled mse and mae for this horizon and lookback
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """What says which cell this is."""
-        lengths = {"lookback": self.config.data.lookback, "horizon": self.config.data.horizon}
-        return {"data": self.name, "model": self.entry.name, **lengths, "seed": self.config.train.seed}
-
-
 def compare(
     data: Any = None,
     models: str | Sequence[str] = (),
@@ -115,142 +80,253 @@ def compare(
     """
     progress = progress or Silent()
     began = time.perf_counter()
-    asked = {"horizon": _counts("horizon", horizon), "lookback": _counts("lookback", lookback)}
-    asked["seeds"] = _counts("seeds", seeds)
-    entries = _entries(models)
-    cells = _planned(data, entries, asked, published, settings, options)
-    for facts in _facts(cells):
+    axes = {
+        "horizon": whole_numbers("horizon", horizon),
+        "lookback": whole_numbers("lookback", lookback),
+        "seed": whole_numbers("seeds", seeds),
+    }
+    entries = entries_of(models)
+    cells = planned(sources_of(data), entries, axes, published, settings, options)
+    about = _about(cells)
+    for facts in about:
         progress.understood(facts)
 
     from . import leaderboard, tracking
 
-    names = list(dict.fromkeys(cell.name for cell in cells))
-    experiment = cells[0].config.track.experiment
-    digest = _digest(cells, published)
-    fingerprints = ",".join(dict.fromkeys(cell.fingerprint for cell in cells))
+    names = [facts["name"] for facts in about]
+    experiment, asked = cells[0].config.track.experiment, _digest(cells, published)
+    told: dict[str, list[Any]] = {
+        "models": [entry.name for entry in entries],
+        "horizons": [cell.config.data.horizon for cell in cells],
+        "lookbacks": [cell.config.data.lookback for cell in cells],
+        "seeds": [cell.config.train.seed for cell in cells],
+        "data.sha256": [cell.data.fingerprint for cell in cells],
+    }
+    params = {key: ",".join(map(str, dict.fromkeys(values))) for key, values in told.items()}
     tags = {
         "forecast.kind": "compare",
-        "forecast.asked": digest,
+        "forecast.asked": asked,
         "data.source": ",".join(names),
-        "data.sha256": fingerprints[:5000],
+        "data.sha256": params["data.sha256"][:5000],
     }
-    title = f"compare-{'-'.join(Path(name).name.partition('.')[0] for name in names)}"
-    with tracking.tracked(experiment, title, tags, tracking.comparison(experiment, digest)) as run:
-        run.params(
-            {
-                "models": ",".join(entry.name for entry in entries),
-                "horizons": _joined(cell.config.data.horizon for cell in cells),
-                "lookbacks": _joined(cell.config.data.lookback for cell in cells),
-                "seeds": _joined(cell.config.train.seed for cell in cells),
-                "data.sha256": fingerprints,
-                "published": published,
-            }
-        )
-        outcomes = []
+    title = "-".join(["compare", *(Path(name).name.partition(".")[0] for name in names)])
+    with tracking.tracked(experiment, title, tags, tracking.comparison(experiment, asked)) as run:
+        run.params({**params, "published": published})
+        scored = []
         for number, cell in enumerate(cells, start=1):
-            place = f"cell {number} of {len(cells)}"
-            outcomes.append(_outcome(cell, place, run.id, progress))
-        rows = [row for row, _ in outcomes]
-        baselines = _baselines(outcomes)
-        found = leaderboard.tables([*rows, *baselines])
+            scored.append(_scored(cell, f"cell {number} of {len(cells)}", run.id, progress))
+        rows, baselines = [row for row, _ in scored], _baselines(scored)
         table = _table([*rows, *baselines])
-        document = {
+        document: dict[str, Any] = {
             "run": run.id,
-            "models": [entry.name for entry in entries],
-            "data": [_about(facts) for facts in _facts(cells)],
-            "tables": found,
+            "models": told["models"],
+            "data": [{key: facts[key] for key in _ABOUT} for facts in about],
+            "tables": leaderboard.tables([*rows, *baselines]),
             "cells": rows,
             "baselines": baselines,
             "failed": sum(row["error"] is not None for row in rows),
             "seconds": round(time.perf_counter() - began, 3),
         }
-        html = leaderboard.page(document, _command(names, models, asked, published, settings, options))
+        html = leaderboard.page(document, _command(names, entries, axes, published, settings, options))
         document["report"] = run.text("leaderboard.html", html)
         run.text("leaderboard.csv", table.write_csv())
         run.text("comparison.json", json.dumps(document, indent=1, ensure_ascii=False))
-        run.tags({"mlflow.note.content": leaderboard.headline(found)})
-        _log_means(run, found, len(names) > 1)
+        run.tags({"mlflow.note.content": leaderboard.headline(document["tables"])})
+        _log_means(run, document["tables"])
     return Comparison(run.id, table, document, html)
 
 
-# What is asked for
+# One cell
 
 
-def _counts(option: str, value: int | str | Iterable[int] | None) -> tuple[int, ...] | None:
-    """Read `96`, `"96,192"` or several numbers; None stays None. Raises UsageError."""
-    if value is None:
-        return None
-    parts: Iterable[Any] = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
+def _scored(cell: Cell, place: str, parent: str, progress: Progress) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Fit a cell, or find it done: its row, and the document of its fit, None for one that failed."""
+    from . import tracking
+    from .leaderboard import METRICS, named
+
+    words = f"{place}: {named(cell.place)}"
+    told = None if isinstance(progress, Silent) else _OfCell(progress)
+    error = None
+    document: Mapping[str, Any] | None = None
     try:
-        return tuple(dict.fromkeys(int(part) for part in parts))
-    except (TypeError, ValueError):
-        raise UsageError(f"--{option} {value}: not whole numbers.", f"E.g. --{option} 96,192.") from None
+        earlier, document = _earlier(cell, parent)
+        if earlier is not None:
+            tracking.adopt(earlier, parent)
+        if document is not None:
+            progress.cell(f"{words}; already done, run {earlier}")
+        else:
+            progress.cell(f"{words}; goes on, run {earlier}" if earlier else words)
+            given = {"resume": earlier} if earlier else cell.arguments
+            run = fit(cell.data.source, progress=told, **given)
+            if run.fitted.facts["fingerprint"] != cell.data.fingerprint:
+                raise DataError(
+                    f"{cell.data.name} has changed since the comparison began.", "Compare again, on data that stay."
+                )
+            document = json.loads(tracking.run_text(run.id, "fit.json"))
+    except ForecastError as failure:
+        progress.cell(f"{place} failed: {failure.message}")
+        error = {"code": failure.exit_code, "message": failure.message, "hint": failure.hint}
+    row: dict[str, Any] = {
+        **cell.place,
+        "baseline": find(cell.config.name).baseline,
+        "settings": cell.settings,
+        "windows": document and document["windows"]["test"],
+        "scaled": {metric: None for part, metric in METRICS if part == "scaled"},
+        "original": {metric: None for part, metric in METRICS if part == "original"},
+        "published": cell.published,
+        "run": document and document["run"],
+        "seconds": document and document["seconds"]["total"],
+        "error": error,
+    }
+    return row | (document["scores"][cell.config.name] if document else {}), document
 
 
-def _entries(models: str | Sequence[str]) -> list[Entry]:
-    """Find the competitors; raises UsageError for an unknown one, and for two with the same row."""
-    words = models.split(",") if isinstance(models, str) else [os.fspath(model) for model in models]
-    words = [word.strip() for word in words if word.strip()]
-    if not words:
-        raise UsageError("No models were named.", "Add --models itransformer,linear; `forecast models` lists them.")
-    entries = [_entry(word) for word in words]
-    names = [entry.name for entry in entries]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise UsageError(
-                f"--models has two rows called {name}: {words[names.index(name)]} and {words[place]}.",
-                "Name a model once; two settings of it compete as files of different names.",
-            )
-    return entries
+class _OfCell:
+    """Passes on what the fit of a cell says, but for its data and its table, which are shown once for all cells."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def understood(self, facts: Mapping[str, Any]) -> None:
+        """The data were shown before the first cell."""
+
+    def stage(self, text: str) -> None:
+        self._progress.stage(text)
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        self._progress.epoch(number, values)
+
+    def scored(self, document: Mapping[str, Any]) -> None:
+        scores = document["scores"][document["model"]]["scaled"]
+        self._progress.cell(", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
-def _entry(word: str) -> Entry:
-    if word in MODELS or not (word.endswith((".yaml", ".yml")) or "/" in word):
-        return Entry(word, find(word).name, None)
-    model = resolve(file=word).name
-    return Entry(f"{model}({Path(word).stem})", model, word)
+def _earlier(cell: Cell, parent: str) -> tuple[str | None, Mapping[str, Any] | None]:
+    """Find the run that did this cell, with its document, or else the last one that was interrupted on the way."""
+    from . import tracking
+
+    data = cell.config.data
+    params = {"data.horizon": data.horizon, "data.lookback": data.lookback, "train.seed": cell.config.train.seed}
+    runs = tracking.fits(cell.config.name, cell.data.fingerprint, params)
+    runs.sort(key=lambda run: (run.info.status != "FINISHED", run.data.tags.get(tracking.PARENT) != parent))
+    for run in runs:
+        finished = run.info.status == "FINISHED"
+        if not finished and run.info.status != "KILLED":
+            continue
+        try:
+            stored = from_dict(yaml.safe_load(tracking.run_text(run.info.run_id, "config.yaml")))
+            if comparable(stored) == comparable(cell.config):
+                document = json.loads(tracking.run_text(run.info.run_id, "fit.json")) if finished else None
+                return run.info.run_id, document
+        except (ArtifactError, UsageError):  # its files are gone, or it is of a version with other settings
+            continue
+    return None, None
 
 
-def _sources(data: Any) -> list[tuple[str | None, Any]]:
-    """Give the data sets with the names they were asked for by: one, or several as `a,b` or as a sequence."""
-    if isinstance(data, str) and "," in data and not Path(data).exists():
-        data = [part.strip() for part in data.split(",") if part.strip()]
-    several = data if isinstance(data, (list, tuple)) else [data]
-    found = [(os.fspath(one) if isinstance(one, (str, os.PathLike)) else None, one) for one in several]
-    names = [name for name, _ in found]
-    if "-" in names:
-        raise UsageError("A comparison reads its data several times; standard input can be read once.", "Name a file.")
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise UsageError(f"{name or 'A table without a name'} is given twice.", "Name each data set once.")
+# All cells
+
+
+_ABOUT = ("name", "source", "rows", "series", "variates", "freq", "span", "repairs", "fingerprint")
+
+
+def _about(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Give what was understood of each data set, over all its cells."""
+    found = []
+    for name in dict.fromkeys(cell.data.name for cell in cells):
+        here = [cell.data for cell in cells if cell.data.name == name]
+        lengths = {key: _joined(getattr(data.config, key) for data in here) for key in ("lookback", "horizon")}
+        found.append({**here[0].facts, **lengths, "name": name, "fingerprint": here[0].fingerprint})
     return found
 
 
-def _planned(
-    data: Any,
+def _joined(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, dict.fromkeys(values)))
+
+
+def _digest(cells: Sequence[Cell], published: bool) -> str:
+    """Give a hash of what was asked and of the data: the same command finds its run again."""
+    asked = [[cell.entry.name, comparable(cell.config), cell.data.fingerprint] for cell in cells]
+    return hashlib.sha256(json.dumps([asked, published], sort_keys=True).encode()).hexdigest()
+
+
+def _baselines(scored: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> list[dict[str, Any]]:
+    """Give the baselines once a data set, horizon and lookback, but for those that compete as models."""
+    place = ("data", "lookback", "horizon")
+    competing = {(row["model"], *(row[key] for key in place)) for row, document in scored if document}
+    found: dict[Any, dict[str, Any]] = {}
+    for row, document in scored:
+        if document is None:
+            continue
+        for who in BASELINES:
+            key = (who, *(row[part] for part in place))
+            # The scores under a model's own name are those of its settings.
+            if who == document["model"] or key in competing or key in found:
+                continue
+            rest = {"seed": None, "settings": "defaults", "published": None, "run": None, "seconds": None}
+            found[key] = {**row, **rest, "model": who, "baseline": True, **document["scores"][who]}
+    return list(found.values())
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
+    """Give one row a cell and baseline; scaled errors and those in original units are told apart by name."""
+    import polars as pl
+
+    text, whole, real = pl.String, pl.Int64, pl.Float64
+    columns: dict[str, tuple[Any, list[Any]]] = {
+        "data": (text, [row["data"] for row in rows]),
+        "model": (text, [row["model"] for row in rows]),
+        "settings": (text, [row["settings"] for row in rows]),
+        "baseline": (pl.Boolean, [row["baseline"] for row in rows]),
+        "lookback": (whole, [row["lookback"] for row in rows]),
+        "horizon": (whole, [row["horizon"] for row in rows]),
+        "seed": (whole, [row["seed"] for row in rows]),
+        "mse_scaled": (real, [row["scaled"]["mse"] for row in rows]),
+        "mae_scaled": (real, [row["scaled"]["mae"] for row in rows]),
+        **{name: (real, [row["original"][name] for row in rows]) for name in ("mae", "rmse", "mase")},
+        "mse_published": (real, [row["published"] and row["published"]["mse"] for row in rows]),
+        "mae_published": (real, [row["published"] and row["published"]["mae"] for row in rows]),
+        "run": (text, [row["run"] for row in rows]),
+        "seconds": (real, [row["seconds"] for row in rows]),
+        "error": (text, [row["error"] and row["error"]["message"] for row in rows]),
+    }
+    return pl.DataFrame([pl.Series(name, values, kind) for name, (kind, values) in columns.items()])
+
+
+def _log_means(run: "TrackedRun", tables: Sequence[Mapping[str, Any]]) -> None:
+    """Log the mean errors of each row under the name of its model; the step is the horizon."""
+    several = {key: len({row[key] for row in _rows(tables)}) > 1 for key in ("data", "lookback")}
+    for one in tables:
+        values: dict[str, float] = {}
+        for row in one["rows"]:
+            parts = [one["data"] if several["data"] else "", row["model"]]
+            parts.append(f"lookback-{row['lookback']}" if several["lookback"] else "")
+            name = re.sub(r"[^\w.\- /]", "-", ".".join(filter(None, parts)))
+            errors = {"mse": row["scaled"]["mse"], "mae_scaled": row["scaled"]["mae"], **row["original"]}
+            values |= {f"{name}.{metric}": value for metric, value in errors.items() if value is not None}
+        run.metrics(values, step=one["horizon"])
+
+
+def _rows(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "data": one["data"]} for one in tables for row in one["rows"]]
+
+
+def _command(
+    names: Sequence[str],
     entries: Sequence[Entry],
-    asked: Mapping[str, tuple[int, ...] | None],
+    axes: Mapping[str, tuple[int, ...] | None],
     published: bool,
     settings: Sequence[str],
     options: Mapping[str, Any],
-) -> list[Cell]:
-    """Resolve every cell, read its data and build its network, so that what cannot work is refused before training."""
-    own = _settings_by_entry(entries, settings)
-    wanted = [
-        (name, source, entry, *_arguments(name, entry, horizon, lookback, seed, published, own[entry.name], options))
-        for name, source in _sources(data)
-        for horizon in asked["horizon"] or (None,)
-        for lookback in asked["lookback"] or (None,)
-        for entry in entries
-        for seed in asked["seeds"] or (None,)
-    ]
-    found: dict[Any, tuple[RunConfig, Mapping[str, Any], str, Any]] = {}
-    built = set()
-    grounds: dict[Any, tuple[str, Any]] = {}
-    cells = []
-    for name, source, entry, arguments, resolved, scores in wanted:
-        if (name, resolved.data) not in found:
-            one = read(resolved, source)
-            found[name, resolved.data] = one.config, one.facts, one.fingerprint, _ground(one)
-            shape = _shape(one)
-        location, facts, fingerprint, ground = found[name, resolved.data]
+) -> str:
+    """Give the command line that asks for the same comparison."""
+    words = ["forecast", "compare", ",".join(names)]
+    words += ["--models", ",".join(entry.file or entry.model for entry in entries)]
+    given = {"horizon": axes["horizon"], "lookback": axes["lookback"], "seeds": axes["seed"], **options}
+    for key, value in {**given, "published": published}.items():
+        option = f"--{key.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value not in (None, False):
+            words += [option, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(words)

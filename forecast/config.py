@@ -171,6 +171,21 @@ def from_dict(content: Mapping[str, Mapping[str, Any]]) -> RunConfig:
     return resolve(flags=content)
 
 
+def published_scores(file: str | Path) -> dict[int, dict[str, float]]:
+    """Give the scores of the paper that a configuration file quotes: mse and mae on the scaled axis, by horizon.
+
+    Raises UsageError for a section of another form.
+    """
+    found = _read(Path(file)).get("published") or {}
+    if not isinstance(found, Mapping) or not all(
+        isinstance(scores, Mapping) and {"mse", "mae"} <= scores.keys() for scores in found.values()
+    ):
+        raise UsageError(
+            f"{file}: published must hold mse and mae by horizon.", "Write published: {96: {mse: 0.386, mae: 0.405}}."
+        )
+    return {int(horizon): dict(scores) for horizon, scores in found.items()}
+
+
 def schema() -> dict[str, Any]:
     """Give the JSON schema of a configuration file, every model's settings included."""
     from pydantic import TypeAdapter

@@ -33,7 +33,8 @@ class Source(NamedTuple):
 
     @property
     def label(self) -> str:
-        return self.name if self.kind == "variate" else f"{self.name} ({self.kind})" if self.name else self.kind
+        """The name, with the kind where it is not a variate's."""
+        return {"variate": self.name, "calendar": "calendar"}.get(self.kind, f"{self.name} ({self.kind})")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Importance:
         return _spread(self.rise[measure].sum(2) / self.seen.sum())
 
     def by_target(self, measure: str) -> tuple[np.ndarray, np.ndarray]:
-        """Give mean and standard deviation over repeats of each target's rise: (P, V_out) each, NaN if none was seen."""
+        """Give mean and standard deviation over repeats of each target's rise: (P, V_out), NaN where none was seen."""
         return _spread(self.rise[measure] / _counts(self.seen))
 
     def relative(self) -> np.ndarray:

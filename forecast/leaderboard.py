@@ -26,16 +26,14 @@ def tables(scored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     `scored` are the cells and baselines of a comparison. `deviation` is the standard deviation over seeds (of n - 1),
     `difference` by how many per cent our mean is above the published score. What there is no score of is None.
     """
-    found: dict[tuple[str, int], dict[tuple[bool, str, int], list[Mapping[str, Any]]]] = {}
+    found: dict[tuple[str, int], dict[tuple[bool, int, int], list[Mapping[str, Any]]]] = {}
+    models: dict[str, int] = {}
     for cell in scored:
         rows = found.setdefault((cell["data"], cell["horizon"]), {})
-        rows.setdefault((cell["baseline"], cell["model"], cell["lookback"]), []).append(cell)
+        order = models.setdefault(cell["model"], len(models))
+        rows.setdefault((cell["baseline"], order, cell["lookback"]), []).append(cell)
     return [
-        {
-            "data": data,
-            "horizon": horizon,
-            "rows": [_row(rows[name]) for name in sorted(rows, key=lambda name: name[0])],
-        }
+        {"data": data, "horizon": horizon, "rows": [_row(rows[place]) for place in sorted(rows)]}
         for (data, horizon), rows in found.items()
     ]
 
@@ -209,11 +207,10 @@ def _scores(one: Mapping[str, Any]) -> str:
         best = _best(rows, part, metric)
         values = [row[part][metric] for row in rows]
         shown = aligned([math.nan if value is None else value for value in values])
-        for line, row, value, number in zip(cells, rows, values, shown, strict=True):
-            spread = row["deviation"][part][metric]
-            behind = "" if spread is None else f' <span class="note">±{_short(spread)}</span>'
+        behind = _behind([row["deviation"][part][metric] for row in rows])
+        for line, value, number, spread in zip(cells, values, shown, behind, strict=True):
             bold = value is not None and value == best
-            line.append(f'<td class="best"><b>{number}</b>{behind}</td>' if bold else f"<td>{number}{behind}</td>")
+            line.append(f'<td class="best"><b>{number}</b>{spread}</td>' if bold else f"<td>{number}{spread}</td>")
     for line, row in zip(cells, rows, strict=True):
         if published:
             line += [f"<td>{_short((row['published'] or {}).get(metric))}</td>" for metric in PUBLISHED]
@@ -236,6 +233,17 @@ def _scores(one: Mapping[str, Any]) -> str:
     return table(f"<tr>{above}<th></th></tr>\n<tr>{heads}</tr>", body) + f'<p class="note">{note}</p>\n'
 
 
+def _behind(spreads: Sequence[float | None]) -> list[str]:
+    """Give what stands behind each number of a column; where a row has a spread, the others keep that place free."""
+    if all(spread is None for spread in spreads):
+        return [""] * len(spreads)
+    hidden = ["" if spread is not None else ' style="visibility:hidden"' for spread in spreads]
+    return [
+        f' <span class="note"{style}>±{_short(spread or 0.0)}</span>'
+        for style, spread in zip(hidden, spreads, strict=True)
+    ]
+
+
 def _plots(found: Sequence[Mapping[str, Any]]) -> str:
     """One figure a data set and lookback: scaled MSE by horizon, with its spread and the published value."""
     groups: dict[tuple[str, int], dict[int, dict[str, Mapping[str, Any]]]] = {}
@@ -247,8 +255,8 @@ def _plots(found: Sequence[Mapping[str, Any]]) -> str:
     looks = figures.looks(next(iter(names)), names)
     cards = []
     for number, ((data, lookback), by_horizon) in enumerate(groups.items()):
-        horizons = sorted(by_horizon)
-        errors = {name: _errors(name, [by_horizon[horizon] for horizon in horizons]) for name in names}
+        order = sorted(by_horizon)
+        errors = {name: _errors([by_horizon[horizon].get(name) for horizon in order]) for name in names}
         least = np.fmin.reduce([mean for mean, _, _ in errors.values()])  # NaN only where all are
         near = {
             name: values
@@ -261,22 +269,22 @@ def _plots(found: Sequence[Mapping[str, Any]]) -> str:
         note = "rings: published" if any(np.isfinite(theirs).any() for _, _, theirs in near.values()) else ""
         note += f"{' · ' if note and far else ''}{'not drawn, far above: ' + ', '.join(far) if far else ''}"
         drawing = figures.leaderboard_figure(
-            f"leaderboard {number}", f"Scaled MSE by horizon on {data}, lookback {lookback}", horizons, near, looks
+            f"leaderboard {number}", f"Scaled MSE by horizon on {data}, lookback {lookback}", order, near, looks
         )
         caption = f'<b>{escaped(data)}, lookback {lookback}</b> <span class="note">{escaped(note)}</span>'
         cards.append(card(caption, legend([legend_key(name, looks[name]) for name in near]), drawing))
     return f'<div class="grid">\n{"".join(cards)}</div>\n' if cards else ""
 
 
-def _errors(name: str, by_horizon: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[np.ndarray, ...]:
-    """Give mean, deviation and published value of the scaled MSE of one method, NaN where there is none."""
-    rows = [row.get(name) for row in by_horizon]
-    parts = [
+def _errors(rows: Sequence[Mapping[str, Any] | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give mean, deviation and published value of the scaled MSE of one method by horizon, NaN where there is none."""
+    found = [
         (row["scaled"]["mse"], row["deviation"]["scaled"]["mse"], (row["published"] or {}).get("mse")) if row else ()
         for row in rows
     ]
-    filled = [[math.nan if value is None else value for value in part or (None, None, None)] for part in parts]
-    return tuple(np.array(filled, dtype=float).T)
+    filled = [[math.nan if value is None else value for value in values or (None,) * 3] for values in found]
+    mean, deviation, published = np.array(filled, dtype=float).T
+    return mean, deviation, published
 
 
 def _failures(cells: Sequence[Mapping[str, Any]]) -> str:

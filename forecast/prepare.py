@@ -160,7 +160,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     """
     import torch
 
-    from .data.windows import WindowDataset, WindowShape, origins
+    from .data.windows import WindowDataset, origins
     from .fitted import window_buffer
     from .scoring import best_season, seasonal_error
 
@@ -179,15 +179,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
     buffer = window_buffer(scaler.apply_(frame), marks)
     parts = [WindowDataset(buffer, part, data.lookback, data.horizon, targets) for part in at]
     season = best_season(parts[0], read.seasons)
-    shape = WindowShape(
-        data.lookback,
-        data.horizon,
-        frame.values.shape[1],
-        targets,
-        len(marks),
-        known=len(frame.schema.known),
-        static=frame.static.shape[2],
-    )
+    shape = replace(window_shape(read), time_features=len(marks))
     if champion is not None:
         shape = replace(shape, lookback=champion.shape.lookback)
         test = parts[2].with_lookback(shape.lookback)
@@ -196,6 +188,23 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         parts[2] = test
     naive_error = seasonal_error(buffer, read.split.train_end, season)[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
+
+
+def window_shape(read: Read) -> "WindowShape":
+    """What a network for these data is built from."""
+    from .data.windows import WindowShape
+
+    frame, data = read.frame, read.config.data
+    assert data.horizon is not None and data.lookback is not None
+    return WindowShape(
+        data.lookback,
+        data.horizon,
+        frame.values.shape[1],
+        frame.schema.targets,
+        len(read.marks),
+        known=len(frame.schema.known),
+        static=frame.static.shape[2],
+    )
 
 
 def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame, lookback: int) -> split.Split:

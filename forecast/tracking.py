@@ -46,6 +46,7 @@ from .fitted import Fitted  # noqa: E402
 
 _own_uri: str | None = None  # the store of a working directory that this process last opened
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on training runs, not on chats
+PARENT = "mlflow.parentRunId"  # its tag of a child run
 _MODEL = "forecaster"  # name of the model inside a run
 
 
@@ -199,10 +200,10 @@ def tracked(experiment: str, name: str, tags: Mapping[str, str], resume: str | N
     """Open a run: the one that `mlflow run` started, the one to resume, else a new one (nested in an active one)."""
     client = open_store()
     _mark_dead_runs(client, experiment)
+    nested = mlflow.active_run() is not None
     if resume is not None:
-        run = mlflow.start_run(run_id=resume)
+        run = mlflow.start_run(run_id=resume, nested=nested)
     else:
-        nested = mlflow.active_run() is not None
         run = mlflow.start_run(experiment_id=_experiment(client, experiment), run_name=name, nested=nested)
     tracked_run = TrackedRun(client, run)
     tracked_run.tags(  # in one request: a run that can be found dead can also be resumed
@@ -289,6 +290,55 @@ def stored_run(run_id: str) -> mlflow.entities.Run:
         raise ArtifactError(
             f"There is no run {run_id!r} in {mlflow.get_tracking_uri()}.", "See `forecast ui` for the runs."
         ) from None
+
+
+def fits(model: str, fingerprint: str, params: Mapping[str, Any]) -> list[mlflow.entities.Run]:
+    """Give the fits of a model on these data with these parameters, whatever their end, the latest first."""
+    client = open_store()
+    wanted = {
+        "tags.`forecast.kind`": "fit",
+        "tags.`forecast.model`": model,
+        "tags.`data.sha256`": fingerprint,
+        **{f"params.`{name}`": value for name, value in params.items()},
+    }
+    return list(
+        client.search_runs(
+            [experiment.experiment_id for experiment in client.search_experiments()],
+            " and ".join(f"{name} = '{value}'" for name, value in wanted.items()),
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+def comparison(experiment: str, asked: str) -> str | None:
+    """Give the run of the comparison that was asked for, by the hash in its tag; None where there is none yet.
+
+    Raises UsageError when a process of this host is at it.
+    """
+    client = open_store()
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    wanted = f"tags.`forecast.kind` = 'compare' and tags.`forecast.asked` = '{asked}'"
+    runs = client.search_runs([found.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    if not runs:
+        return None
+    tags, run_id = runs[0].data.tags, str(runs[0].info.run_id)
+    if runs[0].info.status == "RUNNING" and tags.get("forecast.host") == socket.gethostname():
+        started = _started(int(tags["forecast.pid"]))
+        if started and started == tags["forecast.pid_start"]:
+            raise UsageError(
+                f"Process {tags['forecast.pid']} is at this comparison (run {run_id}).",
+                "Wait for its end; the same command then shows the table.",
+            )
+    return run_id
+
+
+def adopt(run_id: str, parent: str) -> None:
+    """Make a run a child of `parent`, unless it has a parent."""
+    client = open_store()
+    if PARENT not in client.get_run(run_id).data.tags:
+        client.set_tag(run_id, PARENT, parent)
 
 
 def best_run(metric: str) -> str:

@@ -15,7 +15,10 @@ LIGHT = ["forecast", "forecast.errors", "forecast.registry", "forecast.config", 
 
 # cli -> fit, predict, backtest -> registry, fitted, tracking -> tasks -> models, graphs -> data types
 TOP = {"forecast.cli", "forecast.__main__"}
-VERBS = {f"forecast.{verb}" for verb in ("fitting", "prediction", "registration", "backtest", "comparison", "tuning")}
+VERBS = {
+    f"forecast.{verb}"
+    for verb in ("fitting", "prediction", "registration", "backtest", "comparison", "tuning", "explanation")
+}
 
 
 def files() -> dict[str, Path]:

@@ -1,0 +1,169 @@
+"""explain: which inputs a stored model's forecasts use, and where its attention goes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from .attention import attention_maps, profiles
+from .bundle import open_folder
+from .data import table
+from .data.calendar import times_at
+from .data.covariates import only_history
+from .data.frame import Schema, SeriesFrame, frame_series
+from .data.times import spoken
+from .data.windows import WindowDataset, origins
+from .errors import DataError, UsageError, own
+from .explained import Explanation
+from .fitted import window_buffer
+from .importance import permutation_importance, seconds_of_a_pass, sources_of
+from .prediction import locate
+
+_WINDOWS = (8, 200)  # fewest and most that are used unless a number is given
+_WORK = 4_000_000_000  # values that pass through the network at most, where that leaves enough windows
+
+
+def explain(
+    model: Any,
+    data: Any,
+    *,
+    windows: int | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+    static: Any = None,
+    told: Callable[[str], None] | None = None,
+) -> Explanation:
+    """Measure which inputs the forecasts of `model` use on `data`, and average its attention.
+
+    `model` is what `forecast.predict` takes; `data` (path, polars or pandas) needs known answers for at least two
+    windows. `windows` of them are used, evenly spaced, after the training part where it has any such: 200, fewer where
+    many variates would make that long. Each of `repeats` draws other exchanges from `seed`; `told` is called with what
+    is being done. `static` gives static features of series that the model was not trained on. Raises DataError for
+    data that are too short or do not fit the model, UsageError for a wrong number, ArtifactError for a model that
+    cannot be used.
+    """
+    for name, value, least in (("windows", windows, 2), ("repeats", repeats, 2)):
+        if value is not None and value < least:
+            raise UsageError(f"{value} {name}: importance needs at least {least}.", f"Give {name} {least} or more.")
+    fitted = getattr(model, "fitted", model)
+    if not hasattr(fitted, "network"):
+        fitted = open_folder(locate(model))
+    try:
+        return _explained(fitted, table.read(data), windows, repeats, seed, static, told or (lambda text: None))
+    except Exception as error:
+        raise own(error) from error.__cause__
+
+
+def _explained(
+    fitted: Any,
+    read: table.Table,
+    windows: int | None,
+    repeats: int,
+    seed: int,
+    static: Any,
+    told: Callable[[str], None],
+) -> Explanation:
+    frame = _frame(fitted, read, static)
+    variates = tuple(str(name) for name in frame.names)
+    marks, known = tuple(fitted.marks), frame.schema.known
+    features = [
+        feature.column if feature.category is None else f"{feature.column}={feature.category}"
+        for feature in getattr(fitted, "features", ())
+    ]
+    sources = sources_of(variates, known, marks, features)
+    scaler, _ = fitted.scaler_for(frame)
+    every, unseen = _windows(fitted, scaler.apply_(frame))
+    if windows is None:
+        work = len(sources) * repeats * (every.lookback + every.horizon) * (len(variates) + len(marks) + len(known))
+        windows = min(max(_WORK // work, _WINDOWS[0]), _WINDOWS[1])
+    data = every.thinned(windows)
+    seconds = seconds_of_a_pass(fitted.network, data) * (1 + repeats * len(sources))
+    told(f"exchanging {len(sources):,} inputs on {len(data):,} windows, {repeats} times: about {seconds:,.0f} s")
+    importance = permutation_importance(
+        fitted.network, data, scaler, sources, variates[: data.targets], repeats=repeats, seed=seed
+    )
+    if not importance.seen.sum():
+        raise DataError(
+            f"{read.origin}: no value to forecast is known in its {len(every):,} windows.",
+            "Give data in which the targets were measured.",
+        )
+    return Explanation(
+        model=fitted.name,
+        source=read.origin,
+        span=_span(frame, data),
+        unseen=unseen,
+        repeats=repeats,
+        seed=seed,
+        importance=importance,
+        attention=attention_maps(fitted.network, data, (*variates, *marks, *known)),
+        profiles=profiles(fitted.network, data),
+        library=read.library,
+    )
+
+
+def _frame(fitted: Any, read: table.Table, static: Any) -> SeriesFrame:
+    """Read the table with the columns of the fit; raises DataError where they, or the ids of a panel, are others."""
+    schema = Schema(**dataclasses.asdict(fitted.schema))  # this version's: a stored model has a class of its own
+    frame = only_history(frame_series(read, schema))
+    names = tuple(str(name) for name in frame.names)
+    if not getattr(fitted.network, "any_variates", False) and names != tuple(fitted.variates):
+        raise DataError(
+            f"{fitted.name} was trained on {len(fitted.variates)} variates in a fixed order; {read.origin} differs: "
+            f"{', '.join(sorted(set(names) ^ set(fitted.variates))) or 'the order'}.",
+            "Give the same series as at the fit.",
+        )
+    if not getattr(fitted, "features", ()):
+        if static is not None:
+            raise UsageError("Static features were given, but the model has none.", "Leave out --static.")
+        return frame
+    return dataclasses.replace(frame, static=fitted._static_of(frame, static))
+
+
+def _windows(fitted: Any, frame: SeriesFrame) -> tuple[WindowDataset, bool]:
+    """Give the windows of a scaled frame that forecast nothing of the training part, or all if these are below two."""
+    lookback, horizon = fitted.shape.lookback, fitted.shape.horizon
+    every = fitted.shape.targets == fitted.shape.variates
+    offsets = torch.from_numpy(frame.offsets)
+    parts = torch.stack((offsets[:-1], offsets[1:]), dim=1)
+    found = origins(offsets, parts, lookback, horizon)
+    if len(found) < 2:
+        name = "The longest series" if len(frame.keys) > 1 else "The series"
+        raise DataError(
+            f"{name} has {np.diff(frame.offsets).max()} rows; two windows of lookback {lookback} + horizon {horizon} "
+            f"need {lookback + horizon + 1}.",
+            "Give more of the past: explaining needs windows whose answers are known.",
+        )
+    unseen = torch.from_numpy(_times(frame, found.numpy() + 1) > _trained_until(fitted))
+    apart = int(unseen.sum()) >= 2
+    return WindowDataset(
+        window_buffer(frame, fitted.marks),
+        found[unseen] if apart else found,
+        lookback,
+        horizon,
+        frame.values.shape[1] if every else fitted.shape.targets,
+    ), apart
+
+
+def _trained_until(fitted: Any) -> int:
+    """Give the last time of the training part; without times of its own a table has none to compare it with."""
+    trained = fitted.facts.get("trained_on")
+    if not trained or fitted.schema.time is None:
+        return int(np.iinfo(np.int64).max)
+    if fitted.schema.freq == "1":
+        return int(trained[1])
+    return int(np.datetime64(trained[1], "us").astype(np.int64))
+
+
+def _times(frame: SeriesFrame, rows: np.ndarray) -> np.ndarray:
+    """Give the times of buffer rows (N,), the rows after the end of a series too."""
+    series = np.searchsorted(frame.offsets, rows - 1, side="right") - 1
+    steps = rows - frame.offsets[series]
+    return times_at(frame.start[series], steps, frame.frequency, frame.time_type.zone)
+
+
+def _span(frame: SeriesFrame, data: WindowDataset) -> tuple[str, str]:
+    origin = data.origins.numpy()
+    first, last = _times(frame, origin + 1).min(), _times(frame, origin + data.horizon).max()
+    return spoken(int(first), frame.time_type), spoken(int(last), frame.time_type)

@@ -1,0 +1,144 @@
+"""The page of an explanation: one self-contained HTML file in the manner of a run's report."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import figures, report
+from .data import table
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .attention import AttentionMap, Profile
+    from .explained import Explanation
+    from .importance import Importance
+
+_RANKED = 30  # inputs listed one by one
+
+CAPTION = (
+    "By how many per cent the MSE of each target (column) rises when the past of one input (row) is exchanged between "
+    "windows. On the diagonal stands a target's own past; below 0 the exchange happened to help."
+)
+_NOT_SHOWN = (
+    "Importance says what this model uses, not what causes what: a variate that follows the true cause can be used in "
+    "its place. Inputs that carry the same information share their importance, so that each may look small. An "
+    "exchanged window can combine values that never occur together. All of it holds for these windows and this model."
+)
+_ATTENTION = (
+    "Per cent of a token's attention (row) that goes to each token (column), averaged over heads and windows; rows sum "
+    "to 100. It shows where the layer looks, not how much that changes the forecast: for this see the importance above."
+    " From the second layer on, a token already holds something of the others."
+)
+_PROFILES = {
+    "selected": "The share of heads and windows in which a time step is among the queries that attend. The others take "
+    "the mean of the values (in the decoder a running sum), so a step that is never selected is still read.",
+    "received": "The share of all attention in an encoder layer that goes to each time step, over heads, queries and "
+    "windows. Queries that were not selected give every step the same.",
+}
+
+
+def require_output(path: str | Path) -> Path:
+    """Give `path` if an explanation can be written there, so that a long job asks first. Raises UsageError."""
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".csv", *table.PARQUET):
+        suffix = path.suffix or "no suffix"
+        raise UsageError(f"{path}: {suffix} is not a format to write.", "Use .html, .csv or .parquet.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
+    return path
+
+
+def write(page: str, path: Path) -> None:
+    """Write the page; the path holds the old file or the whole new one. Raises UsageError where it cannot."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        part.write_text(page, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}.", "Choose another place for the output.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def heat(importance: "Importance") -> report.Heat:
+    """Give the heat map of importance, from inputs to targets."""
+    labels = [source.label for source in importance.sources]
+    return report.Heat("exchanged input", labels, importance.targets, importance.relative())
+
+
+def render(explanation: "Explanation") -> str:
+    """The whole page as HTML text: no scripts, no requests."""
+    found = explanation.importance
+    about = {
+        "Model": explanation.model,
+        "Data": explanation.source,
+        "Windows": found.windows,
+        "Forecast steps": " to ".join(explanation.span),
+        "Training part": "not among them" if explanation.unseen else "may be among them",
+        "Repeats, seed": f"{explanation.repeats}, {explanation.seed}",
+        "MSE, scaled": found.base("mse"),
+        "MAE, original units": found.base("mae"),
+    }
+    sections = {
+        "What the forecasts use": _ranking(found),
+        "From input to target": f"<p>{report.escaped(CAPTION)}</p>\n{report.heat_map(heat(found))}",
+        "Where the attention goes": _attention(explanation.attention),
+        "Which steps attend": _profiles([part for part in explanation.profiles if part.measure == "selected"]),
+        "Which steps are attended to": _profiles([part for part in explanation.profiles if part.measure == "received"]),
+        "What this does not show": f"<p>{_NOT_SHOWN}</p>\n",
+        "Windows": report.facts(about),
+    }
+    line = f"<p>{report.escaped(explanation.about_others())}</p>"
+    title = f"{explanation.model} explained on {Path(explanation.source).name}"
+    return report.shell(title, "open", explanation.headline(), line, sections)
+
+
+def _ranking(found: "Importance") -> str:
+    """Inputs by their importance over all targets, the largest first."""
+    (mse, mse_sd), (mae, mae_sd), share = found.overall("mse"), found.overall("mae"), found.share()
+    order = np.argsort(-mse, kind="stable")[:_RANKED]
+    columns = [report.aligned(values[order].tolist()) for values in (mse, mse_sd, mae, mae_sd)]
+    rows = []
+    for number, *cells in zip(order, *columns, strict=True):
+        width = f'<span class="meter"><i style="width:{100 * share[number]:.1f}%"></i></span>'
+        numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+        name = report.escaped(found.sources[number].label)
+        rows.append(
+            f'<tr><th class="name" scope="row">{name}</th>{numbers}<td>{100 * share[number]:.1f}%</td><td>{width}</td>'
+            "</tr>\n"
+        )
+    head = "<tr><th>exchanged input</th><th>MSE rises by</th><th>±</th><th>MAE rises by</th><th>±</th>"
+    head += "<th>share</th><th></th></tr>"
+    note = "MSE on the scaled axis, MAE in original units, over all targets; ± is the standard deviation over repeats."
+    if len(order) < len(mse):
+        note += f" Not listed: {len(mse) - len(order):,} more, together {100 * (1 - share[order].sum()):.1f}%."
+    return report.table(head, rows) + f'<p class="note">{note}</p>\n'
+
+
+def _attention(layers: "tuple[AttentionMap, ...]") -> str:
+    if not layers:
+        return ""
+    maps = (
+        f"<h3>Layer {layer.layer}</h3>\n"
+        + report.heat_map(report.Heat("from, to", layer.tokens, layer.tokens, 100 * layer.share))
+        for layer in layers
+    )
+    return f"<p>{_ATTENTION}</p>\n{''.join(maps)}"
+
+
+def _profiles(found: "list[Profile]") -> str:
+    """One figure for the encoder and one for the decoder, a line a layer."""
+    if not found:
+        return ""
+    measure, cards = found[0].measure, []
+    for part in ("encoder", "decoder"):
+        lines = {one.place: (one.steps, one.share) for one in found if one.place.startswith(part)}
+        if lines:
+            look = figures.looks(next(iter(lines)), lines)
+            keys = [report.legend_key(name, look[name]) for name in lines]
+            drawing = figures.profile_figure(f"{measure} {part}", f"{measure}, {part}, by step", lines, measure)
+            cards.append(report.card(f"<b>{part.capitalize()}</b>", report.legend(keys), drawing))
+    return f'<p>{_PROFILES[measure]}</p>\n<div class="grid">\n{"".join(cards)}</div>\n'
