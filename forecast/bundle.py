@@ -236,5 +236,8 @@ def describe(model: Path) -> dict[str, Any]:
     found = [path for path in (model / "model.json", model / "artifacts/fitted/model.json") if path.is_file()]
     if not found:
         raise ArtifactError(f"{model} is no model folder: model.json is missing.", "Give a folder that forecast wrote.")
-    described: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))
+    try:
+        described: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{found[0]} is damaged: {error}.", "Fetch the model again.") from None
     return described

@@ -134,6 +134,14 @@ class Fitted:
                 f"{folder} has format {described.get('format')}; this version reads {FORMAT}.",
                 "Install the version of forecast that wrote it.",
             )
+        try:
+            return cls._of(described, tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: weights of another shape
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"{folder} does not hold what it says: {reason}.", "Fetch the model again.") from error
+
+    @classmethod
+    def _of(cls, described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> "Fitted":
         model = dict(described["model"])
         spec = find(model.pop("name"))
         shape = WindowShape(**described["shape"])

@@ -89,9 +89,9 @@ def close(one: Tensor, other: Tensor, relative: float) -> bool:
     return bool((one - other).abs().max() <= relative * other.abs().max())
 
 
-def share(net: nn.Module, names: tuple[str, ...] = ("token", "channel")) -> list[nn.Parameter]:
-    """The weights of every weighted sum."""
-    return [weight for key, weight in net.named_parameters() if ".skips." in key and key.split(".")[-1] in names]
+def skips(net: nn.Module) -> list[nn.Parameter]:
+    """The weights of every weighted sum but the last."""
+    return [weight for key, weight in net.named_parameters() if ".skips." in key]
 
 
 # Shapes and sizes
@@ -168,7 +168,7 @@ def test_default_mixers_have_the_sizes_of_the_specification() -> None:
 @pytest.mark.parametrize("layers", range(1, 7))
 def test_weighted_sums_have_the_number_of_weights_that_the_paper_counts(layers: int) -> None:
     net = stack(layers=layers)
-    assert sum(weight.numel() for weight in share(net)) == layers * (2 * layers + 3)
+    assert sum(weight.numel() for weight in skips(net)) == layers * (2 * layers + 3)
     final = net.final_skips
     assert final is not None
     assert final.token.numel() + final.channel.numel() == 2 * (layers + 1)
@@ -326,7 +326,7 @@ def test_batch_norm_is_over_tokens_and_windows_of_each_feature() -> None:
 def test_weighted_sums_start_as_chosen(learned: bool) -> None:
     def start(how: str) -> list[list[list[float]]]:
         net = stack(layers=2, skip_init=how, learn_skips=learned)
-        assert len(share(net)) == (8 if learned else 0)
+        assert len(skips(net)) == (8 if learned else 0)
         sums = [net.token_mixing[0], net.channel_mixing[0], net.token_mixing[1], net.channel_mixing[1]]
         return [[part.skips.token.tolist(), part.skips.channel.tolist()] for part in sums]
 
@@ -377,10 +377,10 @@ def test_chain_start_is_the_plain_composition_of_the_mixers(final_average: bool)
 def test_weights_of_the_newest_token_output_alone_compose_the_time_mixers() -> None:
     net = stack(channel_mixer="none", norm="none")
     assert net.final_skips is not None
-    for skips in (*(mixing.skips for mixing in net.token_mixing), net.final_skips):
-        skips.token.zero_()
-        skips.token[-1] = 1
-        skips.channel.zero_()
+    for weights in (*(mixing.skips for mixing in net.token_mixing), net.final_skips):
+        weights.token.zero_()
+        weights.token[-1] = 1
+        weights.channel.zero_()
     expected = tokens = grid(5, 4, 2, 6)
     for mixing in net.token_mixing:
         expected = mixing.mixer(expected)
@@ -404,7 +404,7 @@ def test_every_weight_of_the_sums_matters() -> None:
     net, tokens = stack(layers=2), grid(5, 4, 2, 6)
     before = net(tokens)
     assert net.final_skips is not None
-    weights = [*share(net), net.final_skips.token, net.final_skips.channel]
+    weights = [*skips(net), net.final_skips.token, net.final_skips.channel]
     # The first sum holds the input alone, and a norm follows: scale does not matter there.
     for weight in weights[2:]:
         for number in range(len(weight)):
@@ -438,8 +438,10 @@ def test_variates_meet_in_the_channel_mixer_alone() -> None:
     def reads(net: TSM2) -> Tensor:
         """Which forecast (row) has a gradient of which past (column)."""
         window = double(waves(batch=1))
-        jacobian = torch.autograd.functional.jacobian(lambda past: net(window._replace(past=past)), window.past)
-        return jacobian.abs().sum((0, 1, 3, 4)) > 0  # (V, V)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda past: net(window._replace(past=past)).square().sum((0, 1)), window.past
+        )  # (V, 1, L, V)
+        return jacobian.abs().sum((1, 2)) > 0
 
     everything = torch.ones(5, 5, dtype=torch.bool)
     assert torch.equal(reads(exact(channel_mixer="none", norm="token")), torch.eye(5, dtype=torch.bool))
@@ -657,15 +659,15 @@ def test_network_overfits_one_batch(shape: WindowShape) -> None:
     answer = waves(shape).past[:, 36:]
     short = WindowShape(36, 12, 5, 5, 3, shape.known, shape.static)
     net = small(short, dropout=0.0).train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
     losses = []
-    for _ in range(150):
+    for _ in range(60):
         loss = (net(window) - answer).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.05 * losses[0]
+    assert losses[-1] < 0.01 * losses[0]
 
 
 def delayed(batch: int, draw: torch.Generator) -> tuple[Window, Tensor]:
@@ -681,9 +683,9 @@ def delayed(batch: int, draw: torch.Generator) -> tuple[Window, Tensor]:
 
 def test_mixing_variates_pays_where_one_follows_another() -> None:
     def error(channel_mixer: str) -> float:
-        net = small(WindowShape(48, 12, 2, 2, 0), channel_mixer=channel_mixer, dropout=0.0).train()
-        optimiser, draw = torch.optim.Adam(net.parameters(), lr=5e-3), torch.Generator().manual_seed(3)
-        for _ in range(150):
+        net = small(WindowShape(48, 12, 2, 2, 0), channel_mixer=channel_mixer, layers=1, dropout=0.0)
+        optimiser, draw = torch.optim.Adam(net.parameters(), lr=1e-2), torch.Generator().manual_seed(3)
+        for _ in range(60):
             window, answer = delayed(32, draw)
             loss = (net(window)[..., 1] - answer).square().mean()
             optimiser.zero_grad()
@@ -694,7 +696,7 @@ def test_mixing_variates_pays_where_one_follows_another() -> None:
             return (net.eval()(window)[..., 1] - answer).square().mean().item()
 
     mixed, alone = error("s6"), error("none")
-    assert mixed < 0.7 * alone
+    assert mixed < 0.6 * alone  # a trial gave 0.32; the noise alone has 0.09
 
 
 # Saving, precision, settings
