@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import DataConfig, RunConfig, flags, published_scores, resolve
 from .data import catalogue
 from .errors import UsageError
-from .prepare import read
+from .prepare import read, window_shape
 from .registry import MODELS, config_class, find, network_class
+
+if TYPE_CHECKING:
+    from .data.windows import WindowShape
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Data:
     config: DataConfig  # with every length filled in
     facts: Mapping[str, Any]
     fingerprint: str
-    widths: Mapping[str, int]  # of the windows, beside lookback and horizon
+    shape: "WindowShape"
     ground: tuple[Any, ...]  # what two scores must share to be comparable
 
 
@@ -199,20 +202,14 @@ def _scores_of_paper(arguments: Mapping[str, Any], config: RunConfig, data: Data
 def _read(name: str | None, source: Any, config: RunConfig) -> Data:
     """Read the data for one configuration and let go of them: each fit reads its own."""
     found = read(config, source)
-    frame, data = found.frame, found.config.data
+    data = found.config.data
     return Data(
-        name=name or data.dataset or found.facts["source"],
+        name=name or data.dataset or found.facts["source"].strip("<>"),
         source=source,
         config=data,
         facts=found.facts,
         fingerprint=found.fingerprint,
-        widths={
-            "variates": frame.values.shape[1],
-            "targets": frame.schema.targets,
-            "time_features": len(found.marks),
-            "known": len(frame.schema.known),
-            "static": frame.static.shape[2],
-        },
+        shape=window_shape(found),
         ground=(found.facts["forecasts"], found.split.train_end.tolist(), found.split.test.tolist()),
     )
 
@@ -236,20 +233,14 @@ def _require_common_ground(cells: Sequence[Cell]) -> None:
 
 
 def _require_networks(cells: Sequence[Cell]) -> None:
-    """Build each network once, which raises UsageError for settings that do not fit each other or the data."""
+    """Build each network once, which raises UsageError for settings that do not fit each other or the windows."""
     for cell in cells:
         _ = cell.config.model
-    from .data.windows import WindowShape
+    import torch
 
-    seen = set()
-    for cell in cells:
-        spec, data = find(cell.config.name), cell.data
-        key = (cell.entry, data.name, data.config)
-        if key not in seen and not spec.baseline:
-            seen.add(key)
-            assert data.config.lookback is not None and data.config.horizon is not None
-            shape = WindowShape(data.config.lookback, data.config.horizon, **data.widths)
-            network_class(spec)(shape, cell.config.model)
+    with torch.device("meta"):  # none is kept: their weights need no memory
+        for cell in {(cell.entry, cell.data.name, cell.data.config): cell for cell in cells}.values():
+            network_class(find(cell.config.name))(cell.data.shape, cell.config.model)
 
 
 def comparable(config: RunConfig) -> dict[str, dict[str, Any]]:

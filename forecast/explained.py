@@ -11,13 +11,13 @@ import polars as pl
 from . import explanation_page
 from .attention import AttentionMap, Profile
 from .data import table
-from .importance import MEASURES, Importance, Source
+from .importance import MEASURES, Importance
 
 _TOP = 10  # inputs and targets that are named
 
 NOTE = (
-    "Importance is how much the error rises when one input is exchanged between windows. It says what this model uses, "
-    "not what causes what; inputs that carry the same information share it."
+    "Importance is how much the error rises when one input is exchanged between windows.",
+    "It says what this model uses, not what causes what; inputs that carry the same information share it.",
 )
 
 
@@ -47,7 +47,7 @@ class Explanation:
     def _rows(self) -> pl.DataFrame:
         found = self.importance
         kinds = [source.kind for source in found.sources]
-        names = [_name(source) for source in found.sources]
+        names = [source.name for source in found.sources]
         parts = []
         for measure in MEASURES:
             parts.append(_part(kinds, measure, names, [None], *found.overall(measure)))
@@ -75,7 +75,7 @@ class Explanation:
             "importance": [
                 {
                     "kind": source.kind,
-                    "name": _name(source),
+                    "name": source.name,
                     "share": float(share[number]),
                     **{measure: float(mean[number]) for measure, (mean, _) in rises.items()},
                     **{f"{measure}_sd": float(sd[number]) for measure, (_, sd) in rises.items()},
@@ -97,7 +97,7 @@ class Explanation:
                 }
                 for profile in self.profiles
             ],
-            "note": NOTE,
+            "note": " ".join(NOTE),
         }
 
     def targets_that_use_others(self) -> list[str]:
@@ -143,7 +143,7 @@ class Explanation:
             lines.append(f"{name:<{width}}{numbers}")
         if len(order) < len(mse):
             lines.append(f"… and {len(mse) - len(order):,} more, together {1 - share[order].sum():.1%}")
-        return "\n".join([*lines, "", self.about_others(), NOTE])
+        return "\n".join([*lines, "", self.about_others(), *NOTE])
 
     def page(self) -> str:
         """Give the HTML page: heat maps of importance and attention, selected queries, what they show and do not."""
@@ -156,10 +156,6 @@ class Explanation:
             explanation_page.write(self.page(), path)
         else:
             table.write(self._rows(), path)
-
-
-def _name(source: Source) -> str:
-    return source.name or source.kind
 
 
 def _part(

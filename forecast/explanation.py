@@ -22,7 +22,8 @@ from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prediction import locate
 
 _WINDOWS = (8, 200)  # fewest and most that are used unless a number is given
-_WORK = 4_000_000_000  # values that pass through the network at most, where that leaves enough windows
+_WORK = 2_000_000_000  # values that pass through the network at most, where that leaves enough windows
+_MANY = 64  # inputs, above which two repeats are made instead of five
 
 
 def explain(
@@ -30,7 +31,7 @@ def explain(
     data: Any,
     *,
     windows: int | None = None,
-    repeats: int = 5,
+    repeats: int | None = None,
     seed: int = 0,
     static: Any = None,
     told: Callable[[str], None] | None = None,
@@ -39,14 +40,14 @@ def explain(
 
     `model` is what `forecast.predict` takes; `data` (path, polars or pandas) needs known answers for at least two
     windows. `windows` of them are used, evenly spaced, after the training part where it has any such: 200, fewer where
-    many variates would make that long. Each of `repeats` draws other exchanges from `seed`; `told` is called with what
-    is being done. `static` gives static features of series that the model was not trained on. Raises DataError for
-    data that are too short or do not fit the model, UsageError for a wrong number, ArtifactError for a model that
-    cannot be used.
+    many variates would make that long. Each of `repeats` (5, or 2 of many inputs) draws other exchanges from `seed`;
+    `told` is called with what is being done. `static` gives static features of series that the model was not trained
+    on. Raises DataError for data that are too short or do not fit the model, UsageError for a wrong number,
+    ArtifactError for a model that cannot be used.
     """
-    for name, value, least in (("windows", windows, 2), ("repeats", repeats, 2)):
-        if value is not None and value < least:
-            raise UsageError(f"{value} {name}: importance needs at least {least}.", f"Give {name} {least} or more.")
+    for name, number in (("windows", windows), ("repeats", repeats)):
+        if number is not None and number < 2:
+            raise UsageError(f"{number} {name}: importance needs at least 2.", f"Ask for 2 {name} or more.")
     fitted = getattr(model, "fitted", model)
     if not hasattr(fitted, "network"):
         fitted = open_folder(locate(model))
@@ -60,27 +61,25 @@ def _explained(
     fitted: Any,
     read: table.Table,
     windows: int | None,
-    repeats: int,
+    repeats: int | None,
     seed: int,
     static: Any,
     told: Callable[[str], None],
 ) -> Explanation:
     frame = _frame(fitted, read, static)
     variates = tuple(str(name) for name in frame.names)
-    marks, known = tuple(fitted.marks), frame.schema.known
-    features = [
-        feature.column if feature.category is None else f"{feature.column}={feature.category}"
-        for feature in getattr(fitted, "features", ())
-    ]
-    sources = sources_of(variates, known, marks, features)
+    tokens = (*variates, *fitted.marks, *frame.schema.known)
+    sources = sources_of(fitted, variates)
     scaler, _ = fitted.scaler_for(frame)
     every, unseen = _windows(fitted, scaler.apply_(frame))
+    repeats = repeats or (5 if len(sources) <= _MANY else 2)
     if windows is None:
-        work = len(sources) * repeats * (every.lookback + every.horizon) * (len(variates) + len(marks) + len(known))
+        work = len(sources) * repeats * (every.lookback + every.horizon) * len(tokens)
         windows = min(max(_WORK // work, _WINDOWS[0]), _WINDOWS[1])
     data = every.thinned(windows)
     seconds = seconds_of_a_pass(fitted.network, data) * (1 + repeats * len(sources))
-    told(f"exchanging {len(sources):,} inputs on {len(data):,} windows, {repeats} times: about {seconds:,.0f} s")
+    took = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min (less with fewer windows)"
+    told(f"exchanging {len(sources):,} inputs on {len(data):,} windows, {repeats} times: about {took}")
     importance = permutation_importance(
         fitted.network, data, scaler, sources, variates[: data.targets], repeats=repeats, seed=seed
     )
@@ -97,7 +96,7 @@ def _explained(
         repeats=repeats,
         seed=seed,
         importance=importance,
-        attention=attention_maps(fitted.network, data, (*variates, *marks, *known)),
+        attention=attention_maps(fitted.network, data, tokens),
         profiles=profiles(fitted.network, data),
         library=read.library,
     )

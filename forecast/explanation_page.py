@@ -1,5 +1,6 @@
 """The page of an explanation: one self-contained HTML file in the manner of a run's report."""
 
+import math
 import os
 import secrets
 from pathlib import Path
@@ -29,14 +30,15 @@ _NOT_SHOWN = (
 )
 _ATTENTION = (
     "Per cent of a token's attention (row) that goes to each token (column), averaged over heads and windows; rows sum "
-    "to 100. It shows where the layer looks, not how much that changes the forecast: for this see the importance above."
-    " From the second layer on, a token already holds something of the others."
+    "to 100, and cells above an even share are tinted. It shows where the layer looks, not how much that changes the "
+    "forecast: for this see the importance above. From the second layer on, a token already holds something of the "
+    "others."
 )
 _PROFILES = {
     "selected": "The share of heads and windows in which a time step is among the queries that attend. The others take "
     "the mean of the values (in the decoder a running sum), so a step that is never selected is still read.",
-    "received": "The share of all attention in an encoder layer that goes to each time step, over heads, queries and "
-    "windows. Queries that were not selected give every step the same.",
+    "received": "The attention in an encoder layer that goes to each time step, over heads, queries and windows; 1 is "
+    "an even share. Queries that were not selected give every step the same.",
 }
 
 
@@ -100,7 +102,7 @@ def _ranking(found: "Importance") -> str:
     """Inputs by their importance over all targets, the largest first."""
     (mse, mse_sd), (mae, mae_sd), share = found.overall("mse"), found.overall("mae"), found.share()
     order = np.argsort(-mse, kind="stable")[:_RANKED]
-    columns = [report.aligned(values[order].tolist()) for values in (mse, mse_sd, mae, mae_sd)]
+    columns = [_rounded(values[order]) for pair in ((mse, mse_sd), (mae, mae_sd)) for values in pair]
     rows = []
     for number, *cells in zip(order, *columns, strict=True):
         width = f'<span class="meter"><i style="width:{100 * share[number]:.1f}%"></i></span>'
@@ -118,12 +120,21 @@ def _ranking(found: "Importance") -> str:
     return report.table(head, rows) + f'<p class="note">{note}</p>\n'
 
 
+def _rounded(values: np.ndarray) -> list[str]:
+    """Numbers with decimals in common: four digits for the largest, for which the smallest may become 0."""
+    most = float(np.abs(values).max())
+    decimals = max(0, 3 - math.floor(math.log10(most))) if most > 0 else 0
+    return [f"{value:,.{decimals}f}".replace("-", report.MINUS) for value in (values + 0.0).tolist()]
+
+
 def _attention(layers: "tuple[AttentionMap, ...]") -> str:
     if not layers:
         return ""
     maps = (
         f"<h3>Layer {layer.layer}</h3>\n"
-        + report.heat_map(report.Heat("from, to", layer.tokens, layer.tokens, 100 * layer.share))
+        + report.heat_map(
+            report.Heat("from, to", layer.tokens, layer.tokens, 100 * layer.share, even=100 / len(layer.tokens))
+        )
         for layer in layers
     )
     return f"<p>{_ATTENTION}</p>\n{''.join(maps)}"
@@ -135,7 +146,8 @@ def _profiles(found: "list[Profile]") -> str:
         return ""
     measure, cards = found[0].measure, []
     for part in ("encoder", "decoder"):
-        lines = {one.place: (one.steps, one.share) for one in found if one.place.startswith(part)}
+        unit = {one.place: len(one.share) if measure == "received" else 1 for one in found}
+        lines = {one.place: (one.steps, one.share * unit[one.place]) for one in found if one.place.startswith(part)}
         if lines:
             look = figures.looks(next(iter(lines)), lines)
             keys = [report.legend_key(name, look[name]) for name in lines]

@@ -9,7 +9,7 @@ It says what a model uses, not what causes what. Inputs that carry the same info
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     @property
     def label(self) -> str:
         """The name, with the kind where it is not a variate's."""
-        return {"variate": self.name, "calendar": "calendar"}.get(self.kind, f"{self.name} ({self.kind})")
+        return f"{self.name} ({self.kind})" if self.kind in ("known", "static") else self.name
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,18 @@ class Importance:
         return (raised & other).any(0)
 
 
-def sources_of(
-    variates: Sequence[str], known: Sequence[str] = (), marks: Sequence[str] = (), static: Sequence[str] = ()
-) -> tuple[Source, ...]:
-    """Give the inputs of a network that can be exchanged, calendar features as one."""
-    named = {"variate": variates, "known": known, "static": static}
+def sources_of(fitted: Any, variates: Sequence[str]) -> tuple[Source, ...]:
+    """Give the inputs of a fitted model that can be exchanged: `variates`, covariates, and the calendar as one.
+
+    A model that an older version stored may lack covariates.
+    """
+    static = [
+        feature.column if feature.category is None else f"{feature.column}={feature.category}"
+        for feature in getattr(fitted, "features", ())
+    ]
+    named = {"variate": variates, "known": getattr(fitted.schema, "known", ()), "static": static}
     found = [Source(kind, name, number) for kind, names in named.items() for number, name in enumerate(names)]
-    return (*found, *([Source("calendar", "", 0)] if marks else []))
+    return (*found, *([Source("calendar", "calendar", 0)] if fitted.marks else []))
 
 
 @torch.inference_mode()

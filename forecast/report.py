@@ -55,6 +55,7 @@ class Heat:
     rows: Sequence[str]
     columns: Sequence[str]
     values: np.ndarray  # (rows, columns), percent; NaN is left blank
+    even: float = 0.0  # what is no more than this is not tinted
 
 
 @dataclass(frozen=True)
@@ -431,15 +432,16 @@ def heat_map(heat: Heat) -> str:
     values = np.nan_to_num(heat.values)
     rows, columns = (_largest(values.sum(axis)) for axis in (1, 0))
     shown = heat.values[np.ix_(rows, columns)]
-    most = max(np.nan_to_num(shown).max(initial=0.0), 1e-9)
+    most = max(np.nan_to_num(shown).max(initial=0.0) - heat.even, heat.even, 1e-9)
     head = "".join(f"<th><span>{escaped(heat.columns[number])}</span></th>" for number in columns)
     body = []
     for number, line in zip(rows, shown, strict=True):
+        tints = 0.55 * np.sqrt(np.clip(np.nan_to_num(line) - heat.even, 0, None) / most)  # darker would hide the number
         cells = "".join(
-            f'<td style="--heat:{0.55 * math.sqrt(max(value, 0.0) / most):.2f}"><span>{_percent(value)}</span></td>'
+            f'<td style="--heat:{tint:.2f}"><span>{_percent(value)}</span></td>'
             if math.isfinite(value)
             else "<td></td>"
-            for value in line.tolist()
+            for value, tint in zip(line.tolist(), tints.tolist(), strict=True)
         )
         body.append(f'<tr><th class="name" scope="row">{escaped(heat.rows[number])}</th>{cells}</tr>\n')
     note = ""

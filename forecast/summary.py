@@ -8,12 +8,15 @@ import numpy as np
 import torch
 
 from .data import calendar
+from .explanation_page import CAPTION, heat
 from .fitted import Fitted
+from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prepare import Prepared
-from .report import Example, Report, Score
+from .report import Example, Heat, Report, Score
 from .scoring import Scores
 
 _EXAMPLES = 6  # forecasts drawn in the report
+_INPUTS, _WINDOWS, _REPEATS, _SECONDS = 64, 64, 2, 2.0  # of importance in the report, at most
 
 
 def document(
@@ -78,6 +81,7 @@ def page(
     baselines = {name: score for name, score in scores.items() if name != config.name}
     best = min(baselines, key=lambda name: baselines[name].metric(metric))
     names = fitted.variates[: prepared.shape.targets]
+    use, use_note = _use(prepared, networks[config.name], fitted)
     shown = {
         "Data": f"{facts['source']} ({facts['rows']:,} rows, {facts['layout']})",
         "Span": " to ".join(facts["span"]),
@@ -110,7 +114,26 @@ def page(
         examples=_examples(prepared, networks[config.name], networks[best], best, fitted),
         config=config.to_yaml(),
         command=f"forecast fit {facts['source']} --config config.yaml",
+        use=use,
+        use_note=use_note,
     )
+
+
+def _use(prepared: Prepared, network: Any, fitted: Fitted) -> tuple[Heat | None, str]:
+    """Give the heat map of permutation importance and its caption, or why it is left out; a small part of a fit."""
+    data = prepared.test.with_lookback(network.shape.lookback).thinned(_WINDOWS)
+    sources = sources_of(fitted, fitted.variates)
+    if len(data) < 2:
+        return None, ""
+    if len(sources) > _INPUTS:
+        return None, f"Left out for more than {_INPUTS} inputs: forecast explain measures and shows it."
+    seconds = seconds_of_a_pass(network, data) * _REPEATS * len(sources)
+    if seconds > _SECONDS:
+        return None, f"Left out, as it would take {seconds:.0f} s here: forecast explain measures and shows it."
+    found = permutation_importance(
+        network, data, prepared.scaler, sources, fitted.variates[: data.targets], repeats=_REPEATS
+    )
+    return heat(found), f"{CAPTION} On {len(data)} test windows; forecast explain takes more and tells more."
 
 
 def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted: Fitted) -> list[Example]:

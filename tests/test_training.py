@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -356,6 +357,7 @@ sys.path[:0] = sys.argv[3:]
 import test_training as here
 from conftest import _frame, _windows
 from pathlib import Path
+from typing import Any
 parts = here.waves(_frame, _windows)
 network, batches = here.small_transformer(), []
 def count(module, inputs):
@@ -486,3 +488,16 @@ def test_schedules_begin_at_the_full_rate_and_never_rise(name: str) -> None:
     assert factors[0] == 1
     assert all(later <= earlier for earlier, later in pairwise(factors))
     assert factors[-1] > 0
+
+
+def test_weight_decay_pulls_at_matrices_only(make_network: Callable[..., nn.Module]) -> None:
+    network = make_network("s-mamba", WindowShape(12, 4, 3, 3, 0))
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    config = OptimConfig("mse", learning_rate=0.1, weight_decay=0.5, schedule="constant", epochs=1)
+    optimizer: Any = SeriesForecaster(network, config).configure_optimizers()["optimizer"]
+    for weight in network.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    for name, weight in network.named_parameters():
+        kept = weight.ndim < 2 or name.endswith("A_log")
+        torch.testing.assert_close(weight.detach(), before[name] * (1.0 if kept else 0.95))

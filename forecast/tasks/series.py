@@ -36,6 +36,18 @@ class OptimConfig:
     epochs: int
 
 
+def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Give parameter groups in which only matrices decay.
+
+    Biases, norms and single weights stay as they are, and so does `A_log` of a selective scan, which holds logarithms:
+    0 is no rest for it.
+    """
+    names = dict(network.named_parameters())
+    matrices = [p for name, p in names.items() if p.ndim > 1 and name.rpartition(".")[2] != "A_log"]
+    rest = [p for name, p in names.items() if p.ndim < 2 or name.rpartition(".")[2] == "A_log"]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest}]
+
+
 class SeriesForecaster(L.LightningModule):
     """Trains `network` by masked squared or absolute error on the scaled axis, with Adam and a schedule per epoch."""
 
@@ -83,9 +95,10 @@ class SeriesForecaster(L.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:
         config = self.optim
         optimizer = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
-        adam = optimizer(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        weights: list[nn.Parameter] | list[dict[str, object]] = list(self.network.parameters())
+        if config.weight_decay:
+            weights = decayed(self.network, config.weight_decay)
+        adam = optimizer(weights, lr=config.learning_rate, weight_decay=0.0, fused=True)
         schedule = SCHEDULES[config.schedule]
         return {
             "optimizer": adam,
