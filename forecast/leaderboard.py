@@ -159,10 +159,10 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
     above, heads, body = " " * width, " " * width, [f"{row['model']:<{width}}" for row in rows]
     groups = [column.group for column in columns]
     for place, column in enumerate(columns):
-        wide, tail = 3 + max(map(len, (column.head, *column.numbers))), max(map(len, column.tails))
+        last = column.group if column.group not in groups[place + 1 :] else ""
+        wide, tail = 3 + max(map(len, (last, column.head, *column.numbers))), max(map(len, column.tails))
         heads += f"{column.head:>{wide}}{'':<{tail}}"
-        if column.group and column.group not in groups[place + 1 :]:
-            above = f"{above:<{len(heads) - tail - len(column.group)}}{column.group}"
+        above = f"{above:<{len(heads) - tail - len(last)}}{last}" if last else above
         cells = [f"{number:>{wide}}{after:<{tail}}" for number, after in zip(column.numbers, column.tails, strict=True)]
         body = [line + cell for line, cell in zip(body, cells, strict=True)]
     return [line.rstrip() for line in (_title(one), above, heads, *body)]
@@ -176,7 +176,7 @@ def _scored(rows: Sequence[Mapping[str, Any]], part: str, metric: str) -> _Colum
         ("*" if value is not None and value == best else " ") + ("" if spread is None else f" ±{_short(spread)}")
         for value, spread in zip(values, spreads, strict=True)
     ]
-    return _Column("scaled" if part == "scaled" else "original units", metric, [_short(v) for v in values], tails)
+    return _Column(part, metric, [_short(v) for v in values], tails)
 
 
 # HTML

@@ -34,7 +34,7 @@ class SelectiveMixer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The tokens, informed of each other along the first axis: (n, others, B, D) in and out."""
-        both = self.in_proj(tokens.flatten(1, 2))  # (n, others B, 2 inner)
+        both = self.in_proj(tokens.contiguous().flatten(1, 2))  # (n, others B, 2 inner)
         inputs, gate = both.chunk(2, dim=2)
         read = self.forwards(inputs, gate)  # Eqs. 6-11
         if self.backwards is not None:
@@ -82,8 +82,8 @@ class WindowNorm(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         windows = tokens.permute(2, 0, 1, 3)  # (B, N, V, D): a window in one piece, for the fused kernel
-        normed = layer_norm(windows, windows.shape[1:]).permute(1, 2, 0, 3)
-        return normed * self.weight + self.bias
+        normed = layer_norm(windows, windows.shape[1:]) * self.weight + self.bias
+        return normed.permute(1, 2, 0, 3)
 
 
 class BatchNorm(nn.BatchNorm1d):
