@@ -153,6 +153,30 @@ WRONG_CALLS = {
         "cpu",
     ),
     "no model named": (["fit", "etth1.csv"], 2, "model", "--model"),
+    "a width that the heads do not divide": (
+        ["fit", "etth1.csv", "--model", "itransformer", "--set", "model.d_model=30"],
+        2,
+        "model.d_model 30 is not a multiple of model.heads 8",
+        "model.d_model=32",
+    ),
+    "a patch longer than the lookback": (
+        ["fit", "etth1.csv", "--model", "tsm2", "--lookback", "24", "--set", "model.patch_len=32", "--quiet"],
+        2,
+        "model.patch_len 32 is longer than data.lookback 24",
+        "model.patch_len=24",
+    ),
+    "a start token longer than the lookback": (
+        ["fit", "etth1.csv", "--model", "informer", "--lookback", "24", "--set", "model.start_token=48", "--quiet"],
+        2,
+        "model.start_token",
+        "model.start_token",
+    ),
+    "an unknown covariate": (
+        ["fit", "etth1.csv", "--model", "tsm2", "--known-future", "holidays"],
+        2,
+        'no column "holidays"',
+        "The columns are",
+    ),
     "settings beside --resume": (["fit", "--resume", "abc", "--horizon", "6"], 2, "--resume abc", "--resume abc"),
     "an output in a missing folder": (
         ["predict", ".", "etth1.csv", "-o", "no/out.csv"],
