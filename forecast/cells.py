@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import DataConfig, RunConfig, flags, published_scores, resolve
+from .config import DataConfig, RunConfig, flags, listed_horizons, published_scores, resolve
 from .data import catalogue
 from .errors import UsageError
 from .prepare import read, window_shape
@@ -132,7 +132,7 @@ def planned(
         given = {"horizon": horizon, "lookback": lookback, "seed": seed}
         arguments = {
             "model": entry.model,
-            "config": _file(entry, name, horizon, published),
+            "config": _file(entry, name, horizon, lookback, published),
             "settings": own[entry.name],
             **options,
             **{key: value for key, value in given.items() if value is not None},
@@ -178,16 +178,22 @@ def _fields(entry: Entry) -> set[str]:
     return {field.name for field in dataclasses.fields(config_class(find(entry.model)))}
 
 
-def _file(entry: Entry, name: str | None, horizon: int | None, published: bool) -> str | None:
-    """Give the file of an entry: its own, else with `published` that of its paper where it lists the horizon."""
+def _file(entry: Entry, name: str | None, horizon: int | None, lookback: int | None, published: bool) -> str | None:
+    """Give the file of an entry: its own, else with `published` the shipped one that lists the horizon.
+
+    One for this very lookback (`etth1-lookback96`) goes before the one of the paper (`etth1`).
+    """
     if entry.file or not published or name is None or Path(name).exists() or name.lower() not in catalogue.cards():
         return entry.file
     file = f"{entry.model}/{name.lower()}"
-    try:
-        listed = published_scores(file)
-    except UsageError:  # the paper has no such setting
-        return None
-    return file if horizon is None or horizon in listed else None
+    for candidate in (file if lookback is None else f"{file}-lookback{lookback}", file):
+        try:
+            listed = listed_horizons(candidate)
+        except UsageError:  # no such setting was published
+            continue
+        if horizon is None or horizon in listed:
+            return candidate
+    return None
 
 
 def _scores_of_paper(arguments: Mapping[str, Any], config: RunConfig, data: Data) -> Mapping[str, float] | None:
@@ -196,7 +202,7 @@ def _scores_of_paper(arguments: Mapping[str, Any], config: RunConfig, data: Data
     if file is None or horizon is None:
         return None
     paper = resolve(arguments["model"], file=file, flags=flags(horizon=horizon))
-    return published_scores(file).get(horizon) if paper.data.lookback == config.data.lookback else None
+    return published_scores(file).get(horizon) or None if paper.data.lookback == config.data.lookback else None
 
 
 def _read(name: str | None, source: Any, config: RunConfig) -> Data:

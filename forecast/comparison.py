@@ -284,7 +284,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
         "mae_scaled": (real, [row["scaled"]["mae"] for row in rows]),
         **{name: (real, [row["original"][name] for row in rows]) for name in ("mae", "rmse", "mase")},
         "mse_published": (real, [row["published"] and row["published"]["mse"] for row in rows]),
-        "mae_published": (real, [row["published"] and row["published"]["mae"] for row in rows]),
+        "mae_published": (real, [row["published"] and row["published"].get("mae") for row in rows]),
         "run": (text, [row["run"] for row in rows]),
         "seconds": (real, [row["seconds"] for row in rows]),
         "error": (text, [row["error"] and row["error"]["message"] for row in rows]),

@@ -102,7 +102,7 @@ def _ranking(found: "Importance") -> str:
     """Inputs by their importance over all targets, the largest first."""
     (mse, mse_sd), (mae, mae_sd), share = found.overall("mse"), found.overall("mae"), found.share()
     order = np.argsort(-mse, kind="stable")[:_RANKED]
-    columns = [_rounded(values[order]) for pair in ((mse, mse_sd), (mae, mae_sd)) for values in pair]
+    columns = [_rounded(part[order], mean[order]) for mean, sd in ((mse, mse_sd), (mae, mae_sd)) for part in (mean, sd)]
     rows = []
     for number, *cells in zip(order, *columns, strict=True):
         width = f'<span class="meter"><i style="width:{100 * share[number]:.1f}%"></i></span>'
@@ -120,9 +120,9 @@ def _ranking(found: "Importance") -> str:
     return report.table(head, rows) + f'<p class="note">{note}</p>\n'
 
 
-def _rounded(values: np.ndarray) -> list[str]:
-    """Numbers with decimals in common: four digits for the largest, for which the smallest may become 0."""
-    most = float(np.abs(values).max())
+def _rounded(values: np.ndarray, like: np.ndarray) -> list[str]:
+    """Numbers with decimals in common: four digits for the largest of `like`, for which the smallest may become 0."""
+    most = float(np.abs(like).max())
     decimals = max(0, 3 - math.floor(math.log10(most))) if most > 0 else 0
     return [f"{value:,.{decimals}f}".replace("-", report.MINUS) for value in (values + 0.0).tolist()]
 

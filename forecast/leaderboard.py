@@ -57,13 +57,13 @@ def _row(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **means,
         "deviation": deviation,
         "published": published,
-        "difference": published and {name: _excess(means["scaled"][name], published[name]) for name in PUBLISHED},
+        "difference": published and {name: _excess(means["scaled"][name], published.get(name)) for name in PUBLISHED},
         "seconds": statistics.fmean(seconds) if seconds else None,
     }
 
 
-def _excess(ours: float | None, theirs: float) -> float | None:
-    return None if ours is None or theirs <= 0 else 100 * (ours / theirs - 1)
+def _excess(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or not theirs or theirs <= 0 else 100 * (ours / theirs - 1)
 
 
 def headline(found: Sequence[Mapping[str, Any]]) -> str:

@@ -68,11 +68,11 @@ def fits(client: mlflow.MlflowClient) -> set[str]:
     return {run.info.run_id for run in client.search_runs(experiments, "tags.`forecast.kind` = 'fit'")}
 
 
-def setting(name: str, published: Mapping[int, Any] | None = None, **sections: Mapping[str, Any]) -> str:
+def setting(name: str, published: Mapping[int, Any] | None = None, **sections: Mapping[Any, Any]) -> str:
     """Write a configuration of a tiny iTransformer."""
-    content = {"data": {"lookback": 24, "horizon": 4}, "model": MODEL, "train": TRAIN}
+    content: dict[str, Any] = {"data": {"lookback": 24, "horizon": 4}, "model": MODEL, "train": TRAIN}
     for part, values in sections.items():
-        content[part] = {**content[part], **values}
+        content[part] = {**content.get(part, {}), **values}
     Path(name).write_text(yaml.safe_dump({**content, "published": published}), encoding="utf-8")
     return name
 
@@ -265,6 +265,9 @@ def test_published_gives_a_name_the_setting_of_its_paper_where_it_lists_the_hori
     other = plan("etth1", "itransformer", published=True, horizon=96, lookback=48)[0]
     assert (other.settings, other.published) == ("itransformer/etth1", None)  # their score is of lookback 96
     assert plan("etth1", "itransformer", horizon=96)[0].settings == "defaults"
+    setting("listed.yaml", PAPER, horizons={6: {}})
+    assert published_scores("listed.yaml") == {6: {}, 4: PAPER[4]}
+    assert plan(TABLE, "listed.yaml", published=True, horizon=6)[0].published is None
 
 
 def test_setting_of_a_model_goes_to_the_models_that_have_it() -> None:
