@@ -117,7 +117,7 @@ def _frame(fitted: Any, read: table.Table, static: Any) -> SeriesFrame:
         if static is not None:
             raise UsageError("Static features were given, but the model has none.", "Leave out --static.")
         return frame
-    return dataclasses.replace(frame, static=fitted._static_of(frame, static))
+    return dataclasses.replace(frame, static=fitted.static_of(frame, static))
 
 
 def _windows(fitted: Any, frame: SeriesFrame) -> tuple[WindowDataset, bool]:

@@ -210,12 +210,15 @@ class Fitted:
         frame = frame_series(read, self._schema_for(read))
         ends = history_ends(frame)
         require_known(frame, ends, self.shape.horizon, read.origin)
-        frame = replace(frame, static=self._static_of(frame, static))
+        frame = replace(frame, static=self.static_of(frame, static))
         recent = _recent(frame, ends, self.shape.lookback, self.shape.horizon)
         return table.to_library(self._forecast(recent, steps, levels, wide), read.library)
 
-    def _static_of(self, frame: SeriesFrame, given: Any) -> np.ndarray:
-        """Give the static features of the frame's series, from the table given or as they were at the fit."""
+    def static_of(self, frame: SeriesFrame, given: Any) -> np.ndarray:
+        """Give the static features of the frame's series, (S, V or 1, C_S), from a table or as they were at the fit.
+
+        Raises DataError for a series that neither knows, UsageError for features that the model does not take.
+        """
         if given is not None and not self.features:
             raise UsageError("Static features were given, but the model has none.", "Leave out --static.")
         if given is not None:
