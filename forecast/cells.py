@@ -202,7 +202,7 @@ def _scores_of_paper(arguments: Mapping[str, Any], config: RunConfig, data: Data
     if file is None or horizon is None:
         return None
     paper = resolve(arguments["model"], file=file, flags=flags(horizon=horizon))
-    return published_scores(file).get(horizon) or None if paper.data.lookback == config.data.lookback else None
+    return published_scores(file).get(horizon) if paper.data.lookback == config.data.lookback else None
 
 
 def _read(name: str | None, source: Any, config: RunConfig) -> Data:

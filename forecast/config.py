@@ -174,10 +174,9 @@ def from_dict(content: Mapping[str, Mapping[str, Any]]) -> RunConfig:
 def published_scores(file: str | Path) -> dict[int, dict[str, float]]:
     """Give the scores of the paper that a configuration file quotes: mse and perhaps mae, scaled, by horizon.
 
-    A horizon that the file has settings for, but no scores, has none. Raises UsageError for a section of another form.
+    Raises UsageError for a section of another form.
     """
-    content = _read(Path(file))
-    found = content.get("published") or {}
+    found = _read(Path(file)).get("published") or {}
     if not isinstance(found, Mapping) or not all(
         isinstance(scores, Mapping) and "mse" in scores for scores in found.values()
     ):
@@ -185,7 +184,7 @@ def published_scores(file: str | Path) -> dict[int, dict[str, float]]:
             f"{file}: published must hold mse, and mae where known, by horizon.",
             "Write published: {96: {mse: 0.386, mae: 0.405}}.",
         )
-    return {horizon: dict(found.get(horizon) or {}) for horizon in [*(content.get("horizons") or {}), *found]}
+    return {int(horizon): dict(scores) for horizon, scores in found.items()}
 
 
 def listed_horizons(file: str | Path) -> set[int]:

@@ -68,11 +68,11 @@ def fits(client: mlflow.MlflowClient) -> set[str]:
     return {run.info.run_id for run in client.search_runs(experiments, "tags.`forecast.kind` = 'fit'")}
 
 
-def setting(name: str, published: Mapping[int, Any] | None = None, **sections: Mapping[Any, Any]) -> str:
+def setting(name: str, published: Mapping[int, Any] | None = None, **sections: Mapping[str, Any]) -> str:
     """Write a configuration of a tiny iTransformer."""
-    content: dict[str, Any] = {"data": {"lookback": 24, "horizon": 4}, "model": MODEL, "train": TRAIN}
+    content = {"data": {"lookback": 24, "horizon": 4}, "model": MODEL, "train": TRAIN}
     for part, values in sections.items():
-        content[part] = {**content.get(part, {}), **values}
+        content[part] = {**content[part], **values}
     Path(name).write_text(yaml.safe_dump({**content, "published": published}), encoding="utf-8")
     return name
 
@@ -265,9 +265,9 @@ def test_published_gives_a_name_the_setting_of_its_paper_where_it_lists_the_hori
     other = plan("etth1", "itransformer", published=True, horizon=96, lookback=48)[0]
     assert (other.settings, other.published) == ("itransformer/etth1", None)  # their score is of lookback 96
     assert plan("etth1", "itransformer", horizon=96)[0].settings == "defaults"
-    setting("listed.yaml", PAPER, horizons={6: {}})
-    assert published_scores("listed.yaml") == {6: {}, 4: PAPER[4]}
-    assert plan(TABLE, "listed.yaml", published=True, horizon=6)[0].published is None
+    made = plan("etth1", "informer", published=True, horizon=96, lookback=96)[0]
+    assert made.settings == "informer/etth1-lookback96"  # made for this lookback: goes before the paper's own
+    assert made.published == published_scores(made.settings)[96]
 
 
 def test_setting_of_a_model_goes_to_the_models_that_have_it() -> None:
@@ -438,5 +438,16 @@ def test_usage_error_imports_nothing_heavy() -> None:
 
 def test_published_section_of_another_form_is_refused() -> None:
     setting("odd.yaml", {4: 0.5})
-    with pytest.raises(UsageError, match="published must hold mse and mae"):
+    with pytest.raises(UsageError, match="published must hold mse"):
         published_scores("odd.yaml")
+
+
+def test_paper_that_prints_no_absolute_error_is_compared_by_the_squared_alone() -> None:
+    scores = {"scaled": {"mse": 0.4, "mae": 0.5}, "original": {"mae": 1.0, "rmse": 2.0, "mase": 3.0}}
+    cell = {"data": "a.csv", "horizon": 4, "lookback": 24, "model": "tsm2", "baseline": False, "seed": 1, "windows": 9}
+    rest = {"published": {"mse": 0.5}, "run": "r", "seconds": 1.0, "error": None, "settings": "a.yaml"}
+    tables = leaderboard.tables([{**cell, **rest, **scores}])
+    assert tables[0]["rows"][0]["difference"] == {"mse": pytest.approx(-20), "mae": None}
+    document = {"run": "r", "tables": tables, "cells": [], "seconds": 1.0, "report": "page.html"}
+    line = leaderboard.text(document).splitlines()[4]
+    assert line.split() == ["tsm2", "0.400*", "0.500*", "1.000*", "0.500", "–", "−20.0", "%", "–", "1.0"]

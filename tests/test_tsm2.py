@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -484,9 +483,10 @@ def test_scale_and_shift_of_variates_start_without_effect_and_are_undone() -> No
     assert not close(affine(window), plain(window), 1e-3)
     with torch.no_grad():
         affine.project.weight.zero_()
-        affine.project.bias.fill_(-0.7)  # the shifted zero, so each variate's mean
-    mean = window.past.mean(1, keepdim=True).expand(-1, 12, -1)
-    assert close(affine(window), mean, 1e-12)
+        affine.project.bias.fill_(2.0 * 1.5 - 0.7)  # one and a half deviations above the mean, scaled and shifted
+    mean, variance = window.past.mean(1, keepdim=True), window.past.var(1, correction=0, keepdim=True)
+    expected = (mean + 1.5 * (variance + 1e-5).sqrt()).expand(-1, 12, -1)
+    assert close(affine(window), expected, 1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 4.5, -300.0])
@@ -536,6 +536,17 @@ def test_every_step_of_known_covariates_and_static_features_move_the_forecast() 
     gradients = torch.autograd.grad(net(window).square().sum(), parts)
     for gradient in gradients:
         assert (gradient != 0).all()
+
+
+def test_every_patch_of_known_covariates_is_read_even_where_nothing_is_mixed() -> None:
+    net, window = exact(RICH, norm="none"), double(waves(RICH))
+    assert net.known is not None
+    with torch.no_grad():
+        for mixing in (*net.known.mixer.token_mixing, *net.known.mixer.channel_mixing):
+            mixing.mixer.out_proj.weight.zero_()
+    known = window.known.unsqueeze(1).requires_grad_()
+    (gradient,) = torch.autograd.grad(net.known(known).square().sum(), known)
+    assert (gradient != 0).all()
 
 
 def test_calendar_is_read_only_where_it_is_asked_for() -> None:
@@ -782,29 +793,25 @@ def test_patches_that_do_not_fit_are_refused_when_the_network_is_built(settings:
     assert caught.value.hint.startswith("Set model.")
 
 
-def test_published_settings_exist_for_every_set_of_the_paper() -> None:
-    assert {path.stem for path in SETTINGS} == {*TABLE_5, "ili"}
+def test_settings_exist_for_every_set_of_the_paper_at_both_lookbacks() -> None:
+    assert {path.stem for path in SETTINGS} == {*TABLE_5, *(f"{name}-lookback96" for name in TABLE_5), "ili"}
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
-def test_settings_are_ours_and_scores_are_those_of_the_paper(path: Path) -> None:
+def test_settings_fit_their_windows_and_scores_are_those_of_the_paper(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
-    assert content["data"]["dataset"] == path.stem
-    config = resolve(file=path)
-    if path.stem == "ili":
-        assert not {"horizons", "published"} & content.keys()
-        assert (config.data.lookback, config.data.horizon) == (36, 24)
-        horizons = [24]
-    else:
-        horizons = [96, 192, 336, 720]
-        published = {horizon: {"mse": mse} for horizon, mse in zip(horizons, TABLE_5[path.stem], strict=True)}
-        assert content["published"] == published
-        assert list(content["horizons"]) == horizons
+    name, _, variant = path.stem.partition("-")
+    lookback = 36 if name == "ili" else 96 if variant else 512
+    assert content["data"]["dataset"] == name
+    assert list(content["horizons"]) == ([24, 36, 48, 60] if name == "ili" else [96, 192, 336, 720])
+    if lookback == 512:
+        assert content["published"] == {
+            horizon: {"mse": mse} for horizon, mse in zip(content["horizons"], TABLE_5[name], strict=True)
+        }
         assert "preliminary" in path.read_text().partition("data:")[0]
-    build: Callable[[WindowShape, TSM2Config], TSM2] = TSM2
-    for horizon in horizons:
+    else:
+        assert "published" not in content
+    for horizon in content["horizons"]:
         config = resolve(file=path, flags={"data": {"horizon": horizon}})
-        assert config.name == "tsm2"
-        assert config.data.lookback == (36 if path.stem == "ili" else 512)
-        net = build(WindowShape(config.data.lookback, horizon, 3, 3, 0), config.model)
-        assert net.patches.padding < net.patches.patch_len
+        assert (config.name, config.data.lookback, config.data.horizon) == ("tsm2", lookback, horizon)
+        TSM2(WindowShape(lookback, horizon, 3, 3, 0), config.model)
