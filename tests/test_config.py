@@ -256,15 +256,17 @@ def test_shipped_setting_resolves_and_comes_back_from_its_yaml(path: Path, horiz
             assert getattr(getattr(config, section), key) == value
     again = tmp_path / "again.yaml"
     again.write_text(config.to_yaml(), encoding="utf-8")
-    assert resolve(file=again) == config
-    assert from_dict(yaml.safe_load(config.to_yaml())) == config
+    assert resolve(file=again).to_dict() == config.to_dict()
+    assert from_dict(yaml.safe_load(config.to_yaml())).to_dict() == config.to_dict()
 
 
 def test_all_published_horizons_have_scores_and_settings() -> None:
     assert len(SHIPPED) >= 13
     for path in SHIPPED:
         content = yaml.safe_load(path.read_text("utf-8"))
-        assert (content.get("horizons") or {}).keys() == (content.get("published") or {}).keys(), relative(path)
+        scores = content.get("published")
+        assert scores is None or scores.keys() == content["horizons"].keys(), relative(path)
+        assert scores is not None or path.name == "demo.yaml" or path.parent.name == "tsm2", relative(path)
 
 
 def faults(value: Any, rule: dict[str, Any], at: str = "$") -> list[str]:
