@@ -105,6 +105,39 @@ def lock_of(database: Path) -> Path:
     return database.with_name(f".{database.name}.lock")
 
 
+class _Termination:
+    """Turns SIGTERM into SystemExit, so that a run is closed as killed; within a write to the store only behind it.
+
+    A write that is broken off can leave its connection open, and with it the database locked for all that follows.
+    """
+
+    def __init__(self) -> None:
+        self.writing = self.asked = False
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
+        if not self.writing:
+            self.exit()
+
+    def exit(self) -> None:
+        self.asked = False  # another run may follow in this process
+        sys.exit(128 + signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def behind(self) -> Iterator[None]:
+        """Put a termination off until the block has ended."""
+        outer, self.writing = self.writing, True
+        try:
+            yield
+        finally:
+            self.writing = outer
+        if self.asked and not outer:
+            self.exit()
+
+
+_termination = _Termination()
+
+
 class TrackedRun:
     """One MLflow run that is being written."""
 
@@ -126,9 +159,11 @@ class TrackedRun:
         if self._folder is None and any(f.path == "checkpoint" for f in self.client.list_artifacts(self.id)):
             self.client.download_artifacts(self.id, "checkpoint", self._scratch.name)
 
+    @_termination.behind()
     def params(self, values: Mapping[str, Any]) -> None:
         mlflow.log_params({key: str(value)[:6000] for key, value in values.items()})
 
+    @_termination.behind()
     def dataset(self, source: str, fingerprint: str, rows: int) -> None:
         """Say what the run was trained on; the digest is ours, of every value."""
         given = Dataset(
@@ -141,25 +176,30 @@ class TrackedRun:
         tags = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self.id, [DatasetInput(given, tags)])
 
+    @_termination.behind()
     def metrics(self, values: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
         """Log finite values only: MLflow reads NaN back as 0, the best of all errors."""
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
         mlflow.log_metrics(finite, step=step, model_id=model_id)
 
+    @_termination.behind()
     def epoch(self, number: int, values: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, and its checkpoint where the store is not local."""
         self.metrics(values, number)
         if self._folder is None and self.checkpoint.exists():
             self.client.log_artifact(self.id, str(self.checkpoint), "checkpoint")
 
+    @_termination.behind()
     def text(self, name: str, content: str) -> str:
         """Store a text; give where it is."""
         mlflow.log_text(content, name)
         return str(self._folder / name) if self._folder else f"runs:/{self.id}/{name}"
 
+    @_termination.behind()
     def tags(self, values: Mapping[str, str]) -> None:
         mlflow.set_tags(dict(values))
 
+    @_termination.behind()
     def model(self, fitted: Fitted) -> str:
         """Store the self-contained model of this run; give its model id."""
         with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
@@ -232,11 +272,11 @@ def tracked(experiment: str, name: str, tags: Mapping[str, str], resume: str | N
 
 @contextlib.contextmanager
 def _terminated_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that the run is closed as killed."""
+    """Close a run as killed on SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, _termination)
     try:
         yield
     finally:

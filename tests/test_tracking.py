@@ -209,3 +209,16 @@ def test_four_processes_that_create_the_store_at_once_all_succeed(
     assert [child.returncode for child in children] == [0, 0, 0, 0], told
     client = tracking.open_store()
     assert len(client.search_runs([client.get_experiment_by_name("crowd").experiment_id])) == 4
+
+
+def test_a_termination_waits_for_the_end_of_a_write() -> None:
+    termination, done = tracking._Termination(), []
+    with pytest.raises(SystemExit) as stopped, termination.behind():
+        with termination.behind():
+            termination(signal.SIGTERM, None)
+            done.append("inner")
+        done.append("outer")
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert done == ["inner", "outer"]
+    with pytest.raises(SystemExit):
+        termination(signal.SIGTERM, None)
