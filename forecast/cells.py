@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .config import DataConfig, RunConfig, flags, listed_horizons, published_scores, resolve
 from .data import catalogue
 from .errors import UsageError
-from .prepare import read, window_shape
-from .registry import MODELS, config_class, find, network_class
+from .prepare import read, require_buildable, window_shape
+from .registry import MODELS, config_class, find
 
 if TYPE_CHECKING:
     from .data.windows import WindowShape
@@ -148,7 +148,10 @@ def planned(
         scores = _scores_of_paper(arguments, config, data) if published else None
         cells.append(Cell(entry, data, replace(config, data=data.config), arguments, scores))
     _require_common_ground(cells)
-    _require_networks(cells)
+    for cell in cells:
+        _ = cell.config.model
+    for cell in {(cell.entry, cell.data.name, cell.data.config): cell for cell in cells}.values():
+        require_buildable(cell.config, cell.data.shape)
     return cells
 
 
@@ -236,17 +239,6 @@ def _require_common_ground(cells: Sequence[Cell]) -> None:
                 if len(named) == 1 and len(datasets) == 2
                 else "Give all the same data, e.g. with --target and --set data.split=[0.7,0.1,0.2].",
             )
-
-
-def _require_networks(cells: Sequence[Cell]) -> None:
-    """Build each network once, which raises UsageError for settings that do not fit each other or the windows."""
-    for cell in cells:
-        _ = cell.config.model
-    import torch
-
-    with torch.device("meta"):  # none is kept: their weights need no memory
-        for cell in {(cell.entry, cell.data.name, cell.data.config): cell for cell in cells}.values():
-            network_class(find(cell.config.name))(cell.data.shape, cell.config.model)
 
 
 def comparable(config: RunConfig) -> dict[str, dict[str, Any]]:

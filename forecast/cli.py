@@ -190,8 +190,8 @@ def predict(
         horizon=horizon,
         levels=_levels(levels),
         wide=wide,
-        future=None if future is None else _existing(future),
-        static=None if static is None else _existing(static),
+        future=_existing(future),
+        static=_existing(static),
     )
     table.write(forecast, output)
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
@@ -218,9 +218,9 @@ def explain(
 ) -> None:
     """Show which inputs the forecasts use, and where attention goes."""
     if output is not None:
-        from .explanation_page import require_output
+        from .data import table
 
-        require_output(output)
+        table.require_writable(output, ".html")
         _refuse_overwriting(data, output)
     from .explanation import explain as run_explain
 
@@ -229,7 +229,7 @@ def explain(
         _existing(data),
         windows=windows,
         seed=seed,
-        static=None if static is None else _existing(static),
+        static=_existing(static),
         told=None if quiet or as_json else lambda text: _log(f"{text} …"),
     )
     if output is not None:
@@ -287,8 +287,8 @@ def compare(
     )  # fmt: skip
     if output is not None:
         table.require_writable(output)
-        if data is not None and os.path.exists(data) and os.path.exists(output) and os.path.samefile(data, output):
-            raise UsageError(f"{output} is the data; the table would replace it.", "Choose another file for -o.")
+        if data is not None:
+            _refuse_overwriting(data, output)
     comparison = run_compare(
         data,
         models or (),
@@ -511,11 +511,11 @@ def _refuse_overwriting(data: str, output: str) -> None:
         raise UsageError(f"{output} is the data; the output would replace it.", "Choose another file for -o.")
 
 
-def _existing(data: str) -> Any:
-    """Take the name of a catalogued set for its file."""
+def _existing(data: str | None) -> Any:
+    """Take the name of a catalogued set for its file; nothing stays nothing."""
     from .data import catalogue
 
-    if data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
+    if data is not None and data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
         return catalogue.read(catalogue.card(data.lower()))
     return data
 

@@ -1,6 +1,6 @@
 """An explanation as what it is wanted for: lines of text, a table, a JSON document, a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from . import explanation_page
 from .attention import AttentionMap, Profile
 from .data import table
 from .importance import MEASURES, Importance
+from .scoring import finite
 
 _TOP = 10  # inputs and targets that are named
 
@@ -79,7 +80,7 @@ class Explanation:
                     "share": float(share[number]),
                     **{measure: float(mean[number]) for measure, (mean, _) in rises.items()},
                     **{f"{measure}_sd": float(sd[number]) for measure, (_, sd) in rises.items()},
-                    "targets": _finite(dict(zip(found.targets, by_target[number].tolist(), strict=True))),
+                    "targets": finite(dict(zip(found.targets, by_target[number].tolist(), strict=True))),
                 }
                 for number, source in enumerate(found.sources)
             ],
@@ -151,11 +152,12 @@ class Explanation:
 
     def save(self, path: str | Path) -> None:
         """Write the page (.html) or the table (.csv, .parquet); the path holds the old file or the whole new one."""
-        path = explanation_page.require_output(path)
-        if path.suffix.lower() == ".html":
-            explanation_page.write(self.page(), path)
-        else:
+        path = table.require_writable(path, ".html")
+        if path.suffix.lower() != ".html":
             table.write(self._rows(), path)
+            return
+        with table.replacing(path) as file:
+            file.write(self.page().encode())
 
 
 def _part(
@@ -179,8 +181,3 @@ def _part(
             "sd": sd.reshape(-1),
         }
     ).with_columns(pl.col("value", "sd").fill_nan(None))
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN: the rise of a target that was never seen is null."""
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}

@@ -1,16 +1,12 @@
 """The page of an explanation: one self-contained HTML file in the manner of a run's report."""
 
 import math
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import figures, report
-from .data import table
-from .errors import UsageError
 
 if TYPE_CHECKING:
     from .attention import AttentionMap, Profile
@@ -40,29 +36,6 @@ _PROFILES = {
     "received": "The attention in an encoder layer that goes to each time step, over heads, queries and windows; 1 is "
     "an even share. Queries that were not selected give every step the same.",
 }
-
-
-def require_output(path: str | Path) -> Path:
-    """Give `path` if an explanation can be written there, so that a long job asks first. Raises UsageError."""
-    path = Path(path)
-    if path.suffix.lower() not in (".html", ".csv", *table.PARQUET):
-        suffix = path.suffix or "no suffix"
-        raise UsageError(f"{path}: {suffix} is not a format to write.", "Use .html, .csv or .parquet.")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
-    return path
-
-
-def write(page: str, path: Path) -> None:
-    """Write the page; the path holds the old file or the whole new one. Raises UsageError where it cannot."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}.", "Choose another place for the output.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def heat(importance: "Importance") -> report.Heat:

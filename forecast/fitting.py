@@ -13,7 +13,7 @@ import numpy as np
 
 from .config import RunConfig, flags, from_dict, resolve
 from .errors import ArtifactError, DataError, UsageError
-from .prepare import Prepared, Read, prepare, read, window_shape
+from .prepare import Prepared, prepare, read, require_buildable, window_shape
 from .registry import BASELINES, config_class, find, network_class
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def fit(
     from . import report, scoring, summary, tracking
 
     torch.set_flush_denormal(True)  # a denormal operand can make a product a hundred times slower
-    require_buildable(found)
+    require_buildable(resolved, window_shape(found))  # before anything is tracked
     spec = find(resolved.name)
     name = f"{spec.name}-{_stem(found.facts['source'])}"
     tags = {
@@ -168,14 +168,6 @@ def fit(
         "seconds": clock.seconds,
     }
     return Run(run.id, scores, fitted, document, html, version)
-
-
-def require_buildable(found: Read) -> None:
-    """Raise UsageError for settings that the network refuses for these windows, before anything is tracked."""
-    import torch
-
-    with torch.device("meta"):  # the network is not kept: its weights need no memory
-        network_class(find(found.config.name))(window_shape(found), found.config.model)
 
 
 def _trained(

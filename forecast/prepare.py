@@ -18,6 +18,7 @@ from .data.frame import SeriesFrame, fingerprint, frame_series, understand
 from .data.scale import Scaler
 from .data.schema import axis_of
 from .errors import DataError, UsageError
+from .registry import find, network_class
 
 if TYPE_CHECKING:
     from .data.windows import WindowDataset, WindowShape
@@ -205,6 +206,14 @@ def window_shape(read: Read) -> "WindowShape":
         known=len(frame.schema.known),
         static=frame.static.shape[2],
     )
+
+
+def require_buildable(config: RunConfig, shape: "WindowShape") -> None:
+    """Raise UsageError for settings that the network refuses for windows of this shape."""
+    import torch
+
+    with torch.device("meta"):  # the network is not kept: its weights need no memory
+        network_class(find(config.name))(shape, config.model)
 
 
 def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame, lookback: int) -> split.Split:

@@ -100,6 +100,11 @@ def score(
     )
 
 
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Give the values as JSON can hold them, which has no NaN: a score of nothing is None."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
 def on_device(network: nn.Module) -> Callable[[Window], Tensor]:
     """Give `network` as a forecaster that takes and gives tensors of the host, wherever its weights are."""
     weights = next(network.parameters(), None)

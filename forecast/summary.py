@@ -13,7 +13,7 @@ from .fitted import Fitted
 from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prepare import Prepared
 from .report import Example, Heat, Report, Score
-from .scoring import Scores
+from .scoring import Scores, finite
 
 _EXAMPLES = 6  # forecasts drawn in the report
 _INPUTS, _WINDOWS, _REPEATS, _SECONDS = 64, 64, 2, 2.0  # of importance in the report, at most
@@ -44,8 +44,7 @@ def document(
         "season": prepared.season,
         "best_epoch": best_epoch,
         "scores": {
-            name: {"scaled": _finite(score.scaled), "original": _finite(score.original)}
-            for name, score in scores.items()
+            name: {"scaled": finite(score.scaled), "original": finite(score.original)} for name, score in scores.items()
         },
         "coverage": {str(level): share for level, share in scores[model].coverage.items()},
         "registered": None,
@@ -182,8 +181,3 @@ def _examples(prepared: Prepared, network: Any, baseline: Any, name: str, fitted
             )
         )
     return examples
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN: a score of nothing is null."""
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}

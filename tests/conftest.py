@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,9 @@ from forecast.data.windows import WindowDataset, WindowShape, origins
 from forecast.fitted import window_buffer
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import config_class, find, network_class
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +52,33 @@ def _windows(frame: SeriesFrame, lookback: int, horizon: int, marks: Sequence[st
     parts = torch.stack([offsets[:-1], offsets[1:]], dim=1)
     at = origins(offsets, parts, lookback, horizon)
     return WindowDataset(window_buffer(frame, marks), at, lookback, horizon, frame.schema.targets)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an MLflow store that the tests of a module share."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def address(store: Path) -> str:
+    return f"sqlite:///{store / 'mlflow.db'}"
+
+
+@pytest.fixture
+def desk(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory; MLflow writes into the store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return tmp_path
+
+
+@pytest.fixture
+def client(desk: Path) -> "MlflowClient":
+    """A client of the store, from the empty working directory."""
+    from forecast import tracking  # MLflow costs seconds that most tests need not wait for
+
+    return tracking.open_store()
 
 
 @pytest.fixture(scope="session")

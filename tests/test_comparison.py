@@ -32,18 +32,10 @@ TINY += ["train.epochs=2", "train.epoch_batches=[1,4]"]
 PAPER = {4: {"mse": 0.5, "mae": 0.25}}
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
 @pytest.fixture(autouse=True)
-def client(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
-    """A client of the store that the tests of this module share; the working directory holds a small table."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+def small(client: mlflow.MlflowClient) -> None:
+    """A small table in the working directory."""
     TABLE.write_csv("small.csv")
-    return tracking.open_store()
 
 
 @pytest.fixture(scope="module")

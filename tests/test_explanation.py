@@ -35,6 +35,7 @@ LOOKBACK, HORIZON = 24, 6
 TINY = ("model.d_model=16", "model.d_ff=16", "model.heads=2", "model.layers=2", "train.epochs=1")
 LAG = 8  # steps by which A follows B, not less than the horizon: B's past holds A's future
 Rows = dict[tuple[str, str, str, str | None], float]
+pytestmark = pytest.mark.usefixtures("desk")
 
 
 class Forecast(nn.Module):
@@ -384,19 +385,6 @@ def test_informer_with_full_attention_selects_nothing(
 
 
 # A stored model, the command and its page
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(autouse=True)
-def desk(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a table; MLflow writes into the store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}")
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -259,21 +259,6 @@ def test_double_precision_agrees_with_single(settings: dict[str, object]) -> Non
     assert close(single(window).double(), twice(double(window)), 3e-6)
 
 
-@pytest.mark.parametrize("value", [1e9, torch.inf, torch.nan])
-def test_values_at_unseen_steps_change_neither_forecast_nor_gradient(value: float) -> None:
-    net, window = small().eval(), noise(seen=0.7)
-
-    def run(past: Tensor) -> tuple[Tensor, Tensor]:
-        past = past.clone().requires_grad_()
-        forecast = net(window._replace(past=past))
-        return forecast, torch.autograd.grad(forecast.square().sum(), past)[0]
-
-    forecast, gradient = run(window.past)
-    spoilt_forecast, spoilt_gradient = run(window.past.masked_fill(~window.seen, value))
-    assert torch.equal(spoilt_forecast, forecast)
-    assert torch.equal(spoilt_gradient, gradient)
-
-
 def test_time_of_past_and_future_is_used() -> None:
     net, window = small().eval(), noise()
     forecast = net(window)

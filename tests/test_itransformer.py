@@ -105,24 +105,6 @@ def test_past_time_is_used_and_future_time_is_not() -> None:
     assert torch.equal(net(window._replace(future_time=window.future_time + 1e9)), forecast)
 
 
-@pytest.mark.parametrize("use_norm", [True, False])
-@pytest.mark.parametrize("value", [1e9, -3.0, torch.inf, torch.nan])
-def test_values_at_unseen_steps_change_neither_forecast_nor_gradient(use_norm: bool, value: float) -> None:
-    net, window = small(use_norm=use_norm).eval(), waves(seen=0.7)
-
-    def run(past: Tensor) -> tuple[Tensor, Tensor]:
-        past = past.clone().requires_grad_()
-        forecast = net(window._replace(past=past))
-        (gradient,) = torch.autograd.grad(forecast.square().sum(), past)
-        return forecast, gradient
-
-    forecast, gradient = run(window.past)
-    spoilt_forecast, spoilt_gradient = run(window.past.masked_fill(~window.seen, value))
-    assert torch.equal(spoilt_forecast, forecast)
-    assert torch.equal(spoilt_gradient, gradient)
-    assert (gradient[~window.seen] == 0).all()
-
-
 def test_statistics_are_those_of_the_seen_steps() -> None:
     window = double(waves(seen=0.6))
     scaled, mean, deviation = standardise(window.past, window.seen)

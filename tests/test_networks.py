@@ -100,6 +100,31 @@ def test_gradients_reach_every_parameter_and_are_finite(
         assert torch.isfinite(parameter.grad).all(), key
 
 
+@pytest.mark.parametrize("use_norm", [True, False])
+@pytest.mark.parametrize("value", [1e9, -3.0, torch.inf, torch.nan])
+@pytest.mark.parametrize("name", [name for name in SERIES if not MODELS[name].baseline])
+def test_values_at_unseen_steps_change_neither_forecast_nor_gradient(
+    make_network: Networks, name: str, value: float, use_norm: bool
+) -> None:
+    takes = "use_norm" in config_class(MODELS[name]).__dataclass_fields__
+    if not (use_norm or takes):
+        pytest.skip(f"{name} does not standardise its windows")
+    network = make_network(name, SHAPES["usual"], **({"use_norm": use_norm} if takes else {})).eval()
+    window = batch(SHAPES["usual"], missing=0.3).window
+
+    def run(past: Tensor) -> tuple[Tensor, Tensor]:
+        past = past.clone().requires_grad_()
+        forecast = network(window._replace(past=past))
+        (gradient,) = torch.autograd.grad(forecast.square().sum(), past)
+        return forecast, gradient
+
+    forecast, gradient = run(window.past)
+    spoilt_forecast, spoilt_gradient = run(window.past.masked_fill(~window.seen, value))
+    assert torch.equal(spoilt_forecast, forecast)
+    assert torch.equal(spoilt_gradient, gradient)
+    assert (gradient[~window.seen] == 0).all()
+
+
 @every_model
 @every_shape
 def test_a_forecast_does_not_depend_on_its_batch(make_network: Networks, name: str, shape: WindowShape) -> None:

@@ -61,6 +61,7 @@ GATE = {
     ),
     "forced without need": (0.3, BASELINES, 0.35, "", True, "promoted", "0.35 of the champion"),
 }
+pytestmark = pytest.mark.usefixtures("client")
 
 
 @pytest.mark.parametrize("case", GATE)
@@ -71,19 +72,6 @@ def test_gate_decides_by_baselines_then_champion_then_force(case: str) -> None:
     assert reason in decision.reason
     assert "mse" in decision.reason
     assert decision.forced == ("forced" in decision.reason)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture(autouse=True)
-def client(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
-    """A client of the store that the tests of this module share; the working directory is empty."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return tracking.open_store()
 
 
 @pytest.fixture(scope="module")

@@ -28,17 +28,7 @@ LENGTHS = {"lookback": 24, "horizon": 6}
 OPEN = "from forecast.tracking import open_store, _experiment\nclient = open_store()\n"
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
-@pytest.fixture(autouse=True)
-def client(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
-    """A client of the store that the tests of this module share; the working directory is empty."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return tracking.open_store()
+pytestmark = pytest.mark.usefixtures("client")
 
 
 @pytest.fixture(scope="module")

@@ -509,24 +509,6 @@ def test_forecast_from_a_single_step_is_that_step() -> None:
     assert (exact(shape)(window) - window.past).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("use_norm", [True, False])
-@pytest.mark.parametrize("value", [1e9, -3.0, torch.inf, torch.nan])
-def test_values_at_unseen_steps_change_neither_forecast_nor_gradient(use_norm: bool, value: float) -> None:
-    net, window = small(use_norm=use_norm).eval(), waves(seen=0.7)
-
-    def run(past: Tensor) -> tuple[Tensor, Tensor]:
-        past = past.clone().requires_grad_()
-        forecast = net(window._replace(past=past))
-        (gradient,) = torch.autograd.grad(forecast.square().sum(), past)
-        return forecast, gradient
-
-    forecast, gradient = run(window.past)
-    spoilt_forecast, spoilt_gradient = run(window.past.masked_fill(~window.seen, value))
-    assert torch.equal(spoilt_forecast, forecast)
-    assert torch.equal(spoilt_gradient, gradient)
-    assert (gradient[~window.seen] == 0).all()
-
-
 # Covariates
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from ..errors import DataError
 from .calendar import times_at
-from .frame import SeriesFrame
+from .frame import SeriesFrame, rows_before
 from .schema import Schema, axis_of, require_columns
 from .table import Table
 from .text import MISSING
@@ -48,9 +48,8 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
             f'{future.origin}: column "{name}" holds {rows.schema[name]}, in {past.origin} it holds {kind}.',
             "Write the future rows as the past ones are written.",
         )
-    axis_of(
-        future, schema.id, schema.time, schema.dates, steps=schema.freq == "1"
-    )  # what is wrong is told of this file
+    # Read once alone, so that a time that is wrong is told of this table.
+    axis_of(future, schema.id, schema.time, schema.dates, steps=schema.freq == "1")
     together = pl.concat([past.data, rows.lazy()], how="diagonal")
     return replace(past, data=together, rows=past.rows + future.rows, lines=_lines(past, future), cache={})
 
@@ -82,8 +81,7 @@ def only_history(frame: SeriesFrame) -> SeriesFrame:
     ends = history_ends(frame)
     if (ends == frame.offsets[1:]).all():
         return frame
-    rows = np.arange(len(frame.values))
-    kept = rows < np.repeat(ends, np.diff(frame.offsets))
+    kept = rows_before(frame.offsets, ends)
     lengths = ends - frame.offsets[:-1]
     return replace(
         frame,

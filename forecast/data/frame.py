@@ -21,6 +21,7 @@ __all__ = [
     "columns_present",
     "fingerprint",
     "frame_series",
+    "rows_before",
     "understand",
 ]
 
@@ -107,6 +108,12 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         known,
         np.empty((len(axis.keys), 1, 0), np.float32),
     )
+
+
+def rows_before(offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Say which buffer rows stand before `ends` (S,) of their series: (R,) bool."""
+    lengths = np.stack([ends - offsets[:-1], offsets[1:] - ends], axis=1)
+    return np.repeat(np.tile([True, False], len(ends)), lengths.reshape(-1))
 
 
 def fingerprint(frame: SeriesFrame) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .frame import SeriesFrame
+from .frame import SeriesFrame, rows_before
 
 _BLOCK = 4_000_000  # values scaled at once: bounds the float64 copy to 32 MB
 
@@ -54,7 +54,8 @@ class Scaler:
             series = np.searchsorted(frame.offsets, np.arange(len(frame.values[rows])) + start, side="right") - 1
             at = slice(0, 1) if len(frame.keys) == 1 else series
             frame.values[rows] = (frame.values[rows] - self.mean[at]) / self.std[at]
-        return replace(frame, known=((frame.known - self.known[0]) / self.known[1]).astype(np.float32))
+            frame.known[rows] = (frame.known[rows] - self.known[0]) / self.known[1]
+        return replace(frame)
 
     def _rows(self, frame: SeriesFrame) -> int:
         return max(1, _BLOCK // max(1, frame.values.shape[1]))
@@ -67,8 +68,10 @@ class Scaler:
 
 def _of_known(frame: SeriesFrame, train_end: np.ndarray) -> np.ndarray:
     """Give mean and standard deviation of each known covariate over the training rows: (2, C)."""
-    training = np.arange(len(frame.known)) < np.repeat(train_end, np.diff(frame.offsets))
     found = np.zeros((2, frame.known.shape[1]))
+    if not found.size:
+        return found
+    training = rows_before(frame.offsets, train_end)
     for number, column in enumerate(frame.known.T):
         seen = column[training & ~np.isnan(column)].astype(np.float64)
         mean, std = (seen.mean(), seen.std()) if len(seen) else (0.0, 0.0)

@@ -3,11 +3,12 @@
 Parquet stays lazy and is never loaded whole; text files are read by `text.py`.
 """
 
+import contextlib
 import glob
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import tzinfo
 from difflib import get_close_matches
@@ -266,12 +267,16 @@ def to_library(frame: pl.DataFrame, library: Library) -> Any:
     return frame.to_pandas() if library == "pandas" else frame
 
 
-def require_writable(path: str | Path) -> Path:
-    """Give `path` if a table can be written there, so that a long job asks before it starts. Raises UsageError."""
+def require_writable(path: str | Path, *further: str) -> Path:
+    """Give `path` if a table, or a file of `further` suffixes, can be written there: a long job asks before it starts.
+
+    Raises UsageError.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (".csv", *PARQUET):
-        raise UsageError(f"{path}: {suffix or 'no suffix'} is not a format to write.", "Use .csv or .parquet.")
+    if suffix not in (*further, ".csv", *PARQUET):
+        known = f"Use {', '.join((*further, '.csv'))} or .parquet."
+        raise UsageError(f"{path}: {suffix or 'no suffix'} is not a format to write.", known)
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
     return path
@@ -283,13 +288,23 @@ def write(frame: pl.DataFrame, path: str | Path) -> None:
     Raises UsageError for another suffix, a missing folder, or a place that cannot be written.
     """
     path = require_writable(path)
+    with replacing(path) as file:
+        if path.suffix.lower() == ".csv":
+            _written_times(frame).write_csv(file)
+        else:
+            frame.write_parquet(file)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write that takes the place of `path` once it is whole and on disk.
+
+    Raises UsageError for a place that cannot be written.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with part.open("xb") as file:
-            if path.suffix.lower() == ".csv":
-                _written_times(frame).write_csv(file)
-            else:
-                frame.write_parquet(file)
+            yield file
             _to_disk(file)
         os.replace(part, path)
     except (OSError, pl.exceptions.PolarsError) as error:  # polars wraps what the system says

@@ -42,9 +42,11 @@ def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     Biases, norms and single weights stay as they are, and so does `A_log` of a selective scan, which holds logarithms:
     0 is no rest for it.
     """
-    names = dict(network.named_parameters())
-    matrices = [p for name, p in names.items() if p.ndim > 1 and name.rpartition(".")[2] != "A_log"]
-    rest = [p for name, p in names.items() if p.ndim < 2 or name.rpartition(".")[2] == "A_log"]
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, weight in network.named_parameters():
+        decays = weight.ndim > 1 and name.rpartition(".")[2] != "A_log"
+        (matrices if decays else rest).append(weight)
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest}]
 
 
@@ -95,10 +97,10 @@ class SeriesForecaster(L.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:
         config = self.optim
         optimizer = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
-        weights: list[nn.Parameter] | list[dict[str, object]] = list(self.network.parameters())
+        groups: list[dict[str, object]] = [{"params": list(self.network.parameters())}]
         if config.weight_decay:
-            weights = decayed(self.network, config.weight_decay)
-        adam = optimizer(weights, lr=config.learning_rate, weight_decay=0.0, fused=True)
+            groups = decayed(self.network, config.weight_decay)
+        adam = optimizer(groups, lr=config.learning_rate, weight_decay=0.0, fused=True)
         schedule = SCHEDULES[config.schedule]
         return {
             "optimizer": adam,
