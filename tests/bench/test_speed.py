@@ -22,7 +22,7 @@ from torch import nn
 
 from forecast import training
 from forecast.config import resolve
-from forecast.data.windows import WindowDataset
+from forecast.data.windows import Window, WindowDataset
 from forecast.models import ITransformer
 from forecast.prepare import Prepared, prepare, read
 from forecast.scoring import score
@@ -67,9 +67,7 @@ def bare_steps(net: nn.Module, data: WindowDataset, steps: int) -> list[float]:
         block = values[first].transpose(1, 2)
         mark = marks[first].transpose(1, 2)
         past, future = block[:, : data.lookback], block[:, data.lookback :]
-        window = type(data[torch.tensor([0])].window)(
-            past, seen.expand(past.shape), mark[:, : data.lookback], mark[:, data.lookback :]
-        )
+        window = Window.of(past, seen.expand(past.shape), mark[:, : data.lookback], mark[:, data.lookback :])
         loss = nn.functional.mse_loss(net(window), future)
         optimizer.zero_grad()
         loss.backward()
