@@ -176,6 +176,7 @@ def _trained(
     """Give the network of `name` with its best weights, the training curve, and the epoch that was best."""
     import torch
 
+    from .models.layers.ssm import SelectiveChain, scan_note
     from .training import train
 
     config = prepared.read.config
@@ -183,6 +184,9 @@ def _trained(
         return networks[name], [], 0
     torch.manual_seed(config.train.seed)
     network = network_class(find(name))(prepared.shape, config.model)
+    if any(isinstance(part, SelectiveChain) for part in network.modules()):
+        on_cuda = config.train.device != "cpu" and torch.cuda.is_available()
+        progress.stage(scan_note("cuda" if on_cuda else "cpu"))
 
     def told(number: int, values: Mapping[str, float]) -> None:
         run.epoch(number, values)

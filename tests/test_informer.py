@@ -330,24 +330,6 @@ def test_bf16_training_pass_has_finite_gradients() -> None:
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
 
 
-def test_exported_network_forecasts_any_batch() -> None:
-    class Unpacked(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = small(embed="learned")
-
-        def forward(self, past: Tensor, seen: Tensor, past_time: Tensor, future_time: Tensor) -> Tensor:
-            out: Tensor = self.net(Window.of(past, seen, past_time, future_time))
-            return out
-
-    net, size = Unpacked().eval(), torch.export.Dim("size", min=1, max=1024)
-    sizes = {name: {0: size} for name in Window._fields[:4]}
-    exported = torch.export.export(net, tuple(noise(batch=4)[:4]), dynamic_shapes=sizes).module()
-    for batch in (1, 9):
-        window = noise(batch=batch, seen=0.9)
-        assert torch.allclose(exported(*window[:4]), net(*window[:4]), atol=1e-6)
-
-
 def test_network_overfits_one_batch() -> None:
     net, window = small(dropout=0.0, layers=1).train(), noise()
     answer = torch.randn(4, 12, 5, generator=torch.Generator().manual_seed(2))

@@ -24,11 +24,17 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..data.windows import Window, WindowShape
 from ..errors import UsageError
 from .layers.instance_norm import standardise, zero_unseen
 from .layers.ssm import MambaBlock
+
+# A layer keeps some 25 arrays of the size of its tokens for its backward pass. Where all layers would keep more than
+# 1 GiB of main memory, each keeps its input alone and is computed twice: a third more time, and for the 862 variates of
+# Traffic 3 GB instead of 6.
+_KEPT_TOKENS = (1 << 30) // 4 // 25  # values of tokens, over all layers
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -156,8 +162,10 @@ class SMamba(nn.Module):
         if self.embed_known is not None:
             tokens = torch.cat((tokens, self.embed_known(window.known.transpose(1, 2))), dim=1)  # (B, V + K + C, D)
         tokens = self.dropout(tokens)
+        learning = self.training and torch.is_grad_enabled()
+        twice = learning and not tokens.is_cuda and len(self.layers) * tokens.numel() > _KEPT_TOKENS
         for layer in self.layers:
-            tokens = layer(tokens)
+            tokens = checkpoint(layer, tokens, use_reentrant=False) if twice else layer(tokens)
         steps: Tensor = self.project(self.norm(tokens))  # (B, V + K + C, H)
         variates = past.shape[2] if self.targets is None else min(self.targets, past.shape[2])
         return steps[:, :variates].transpose(1, 2)  # (B, H, V_out)

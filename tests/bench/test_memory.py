@@ -1,4 +1,4 @@
-"""Memory: a fit on 1 GB of values peaks at most 1.5 GB above a fit on a tiny file. Run with `make bench`."""
+"""Memory at the peak: a fit on 1 GB of values above a tiny fit; steps on 862 variates. Run with `make bench`."""
 
 import os
 import subprocess
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
+from forecast.models.layers.ssm import scan_path
 
 ROOT = Path(__file__).parents[2]
 GB = 1 << 30
@@ -63,3 +65,40 @@ def test_a_fit_on_a_gigabyte_peaks_at_most_15_gb_above_a_tiny_one(
     with capsys.disabled():
         print(f"\n  {rows:,} × {variates} values, 1 GB as float32: {(large - tiny) / GB:.2f} GB above tiny", end="")
     assert large - tiny <= 1.5 * GB
+
+
+STEPS = """
+import sys
+import torch
+from forecast.config import resolve
+from forecast.data.windows import Window, WindowShape
+from forecast.models import SMamba
+from forecast.models.layers import ssm
+ssm._NATIVE = sys.argv[1] == "native"
+config = resolve(file=sys.argv[2])
+batch, lookback, horizon = config.train.batch_size, config.data.lookback, config.data.horizon
+net = SMamba(WindowShape(lookback, horizon, 862, 862, 4), config.model).train()
+optimiser = torch.optim.Adam(net.parameters(), fused=True)
+past, answer = torch.randn(batch, lookback, 862), torch.randn(batch, horizon, 862)
+window = Window.of(past, past < 9, torch.rand(batch, lookback, 4), torch.rand(batch, horizon, 4))
+for _ in range(3):
+    optimiser.zero_grad()
+    (net(window) - answer).square().mean().backward()
+    optimiser.step()
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.parametrize("path", ["native", "torch"])
+def test_training_steps_of_s_mamba_on_862_variates_peak_below_4_gb(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if path == "native" and scan_path() != "native":
+        pytest.skip("the native scan was not built: no C compiler")
+    command = [sys.executable, "-c", STEPS, path, str(ROOT / "configs" / "s-mamba" / "traffic.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    gigabytes = int(done.stdout) * 1024 / 1e9
+    with capsys.disabled():
+        print(f"\n  S-Mamba, 862 variates, batch 16, {path} scan: {gigabytes:.2f} GB at the peak, target < 4", end="")
+    assert gigabytes < 4
