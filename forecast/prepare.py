@@ -16,7 +16,7 @@ from .data import calendar, catalogue, split, table
 from .data.covariates import Feature, only_history, read_static
 from .data.frame import SeriesFrame, fingerprint, frame_series, understand
 from .data.scale import Scaler
-from .data.schema import axis_of
+from .data.schema import Schema, axis_of
 from .errors import DataError, UsageError
 from .registry import find, network_class
 
@@ -32,6 +32,18 @@ _USUAL = {
     "quarter": 8,
     "year": 6,
 }  # horizons of the forecasting competitions
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A table as series, before anything is decided about a fit."""
+
+    config: RunConfig
+    card: catalogue.Card | None
+    table: table.Table
+    whole: SeriesFrame  # with the rows behind the history, which known covariates may have
+    frame: SeriesFrame
+    features: tuple[Feature, ...]  # how static features are encoded
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,11 @@ def locate(config: RunConfig, source: Any) -> tuple[RunConfig, Any, catalogue.Ca
 
 def read(config: RunConfig, source: Any) -> Read:
     """Read and check the data, and split them by time. Raises DataError or UsageError."""
+    return plan(interpret(config, source))
+
+
+def interpret(config: RunConfig, source: Any) -> Understood:
+    """Read the data and make series of them. Raises DataError or UsageError."""
     config, found, card = locate(config, source)
     read_table = table.read(found)
     data = config.data
@@ -101,12 +118,20 @@ def read(config: RunConfig, source: Any) -> Read:
         dates=data.dates,
         known=data.known_future,
     )
-    frame = only_history(frame_series(read_table, schema, strict=data.strict))
+    whole = frame_series(read_table, schema, strict=data.strict)
+    frame = only_history(whole)
     features: tuple[Feature, ...] = ()
     if data.static is not None:
         static, features = read_static(table.read(data.static), frame)
         frame = replace(frame, static=static)
     _note_unknown(read_table, frame)
+    return Understood(config, card, read_table, whole, frame, features)
+
+
+def plan(found: Understood) -> Read:
+    """Choose the lengths that are not given, and split by time. Raises DataError where a part has no window."""
+    config, card, read_table, frame, features = found.config, found.card, found.table, found.frame, found.features
+    data, schema = config.data, frame.schema
     seasons = calendar.seasons(frame.frequency)
     data = _lengths(data, frame, seasons)
     assert data.horizon is not None and data.lookback is not None
@@ -117,7 +142,7 @@ def read(config: RunConfig, source: Any) -> Read:
     marks = data.marks
     if marks == "auto":
         marks = frame.frequency.alias if card is None or card.marks else "none"
-    spans = [_span(frame, part) for part in (parts.train, parts.validation, parts.test)]
+    spans = [span(frame, part) for part in (parts.train, parts.validation, parts.test)]
     facts = {
         "kind": "series",
         "layout": frame.schema.layout,
@@ -131,11 +156,9 @@ def read(config: RunConfig, source: Any) -> Read:
         "lookback": data.lookback,
         "horizon": data.horizon,
         "freq": frame.frequency.alias,
-        "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
+        "span": span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
-        "left_out": [
-            name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values, *schema.known)
-        ],
+        "left_out": left_out(read_table, schema),
         **read_table.ledger.to_dict(),
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
     }
@@ -151,6 +174,11 @@ def read(config: RunConfig, source: Any) -> Read:
     )
     _require_windows(result)
     return result
+
+
+def left_out(read_table: table.Table, schema: Schema) -> list[str]:
+    """Give the columns of a table that are not used."""
+    return [name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values, *schema.known)]
 
 
 def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
@@ -228,15 +256,15 @@ def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame
 
 
 def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
-    """Fill in the horizon (usual for the step) and the lookback (two horizons or four seasons, where they fit)."""
-    horizon = data.horizon
+    """Fill in the horizon (usual for the step, less for a short table) and the lookback (two horizons or four seasons, where they fit)."""
+    horizon, longest = data.horizon, int(np.diff(frame.offsets).max())
     if horizon is None:
         unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")
         usual = unit if frame.frequency.unit == "month" else frame.frequency.alias.partition("-")[0]
         horizon = _USUAL.get(usual, min(seasons[0], 96) if seasons else 6)
+        horizon = max(1, min(horizon, longest // 5))  # three horizons and a lookback must find room
     lookback = data.lookback
     if lookback is None:
-        longest = int(np.diff(frame.offsets).max())
         room = int(longest * data.split[0]) - horizon - max(0, horizon - int(longest * data.split[2])) - 1
         lookback = max(1, min(max(2 * horizon, 4 * seasons[0] if seasons else 0), room // 2))
     return replace(data, horizon=horizon, lookback=lookback)
@@ -250,7 +278,7 @@ def _note_unknown(read_table: table.Table, frame: SeriesFrame) -> None:
             read_table.ledger.caution("missing-covariate", name, "read as its mean", missing)
 
 
-def _span(frame: SeriesFrame, rows: np.ndarray) -> list[str]:
+def span(frame: SeriesFrame, rows: np.ndarray) -> list[str]:
     """Give the first and the last time of buffer rows [a, b) of each series, over all series."""
     rows = rows[rows[:, 1] > rows[:, 0]]
     if not len(rows):

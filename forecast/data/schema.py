@@ -12,6 +12,7 @@ import polars as pl
 
 from ..errors import DataError, UsageError
 from .calendar import Frequency, infer, parse
+from .kinds import require_series
 from .table import Table
 from .text import MISSING, as_numbers, loose_numbers
 from .times import TimeType, looks_like_times, parse_times, quoted
@@ -127,6 +128,8 @@ def understand(
     head = table.collect(pl.col([c for c, t in table.schema.items() if not t.is_nested()]).head(HEAD))
     named = {*target, *variates, *known, id_col}
     time = time_col or _find_time(table, head, named)
+    if not (named - {None}) and time_col is None:
+        require_series(table, head, time, ALL_ID_NAMES)
     identity = id_col or _find_id(table, head, time, {*target, *variates, *known, time})
     _check_known(table, known, {identity, time, *target, *variates})
     if time is None:

@@ -1,0 +1,45 @@
+"""Tables that hold no series: the edges of a graph, events, and features with one row for each id."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ..errors import DataError
+from .table import Table
+from .times import looks_like_times
+
+_ENDS = (("src", "dst"), ("source", "destination"), ("source", "target"), ("from", "to"), ("head", "tail"))
+
+
+def require_series(table: Table, head: pl.DataFrame, time: str | None, id_names: Sequence[str]) -> None:
+    """Raise DataError for a table that is an edge list, or that has a row for each of its ids and no time.
+
+    `head` is its first rows, `id_names` what an id column is called.
+    """
+    plain = {name.strip().lower().replace(" ", "_"): name for name in head.columns}
+    for one, other in _ENDS:
+        if one in plain and other in plain and _label(head[plain[one]]) and _label(head[plain[other]]):
+            raise DataError(
+                f'{table.origin}: "{plain[one]}" and "{plain[other]}" are the two ends of an edge; '
+                "this is a graph, not a table of series.",
+                f"Give the table of the series, and this one beside it: --edges {table.origin}.",
+            )
+    named = next((plain[name] for name in id_names if name in plain), None)
+    if time is not None or named is None or table.schema[named].is_float():
+        return
+    if any(name[:1].isdigit() for name in head.columns):
+        return  # years or dates may be columns
+    ids = table.collect(named).to_series()
+    counted = ids.dtype.is_integer() and bool((ids.diff().drop_nulls() == 1).all())  # the rows themselves
+    if ids.n_unique() == table.rows and not counted:
+        raise DataError(
+            f'{table.origin}: every row has a "{named}" of its own and none a time; '
+            "this tells of series, and is no table of them.",
+            f"Give the table of the series, and this one beside it: --static {table.origin}; or name --time-col.",
+        )
+
+
+def _label(column: pl.Series) -> bool:
+    """Whether a column names things: whole numbers or text, but no times."""
+    text = column.dtype in (pl.String, pl.Categorical, pl.Enum)
+    return column.dtype.is_integer() or (text and not looks_like_times(column))
