@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .comparison import Comparison, compare
+    from .diagnosis import Diagnosis, doctor
     from .errors import ArtifactError, DataError, ForecastError, GateError, UsageError
     from .explanation import explain
     from .fitting import Run, fit
@@ -24,17 +25,21 @@ _HOME = {
     "compare": "comparison",
     "Comparison": "comparison",
     "register": "registration",
+    "doctor": "diagnosis",
+    "Diagnosis": "diagnosis",
     **dict.fromkeys(("ForecastError", "UsageError", "DataError", "GateError", "ArtifactError"), "errors"),
 }
 __all__ = [
     "ArtifactError",
     "Comparison",
     "DataError",
+    "Diagnosis",
     "ForecastError",
     "GateError",
     "Run",
     "UsageError",
     "compare",
+    "doctor",
     "explain",
     "fit",
     "predict",

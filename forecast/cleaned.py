@@ -79,7 +79,7 @@ def clean_table(table: Table, frame: SeriesFrame) -> pl.DataFrame:
 
 
 def _exact(table: Table, name: str, values: np.ndarray, source: np.ndarray) -> pl.Series:
-    """The values (N,) of a frame, with the digits and the type of the table rows `source` (-1: none) where they agree."""
+    """The values (N,) of a frame, with digits and type of the table rows `source` (-1: none) where they agree."""
     rounded = pl.Series(name, values, dtype=pl.Float32).fill_nan(None)
     given = table.collect(name).to_series()
     if not (given.dtype.is_numeric() or given.dtype == pl.Boolean):

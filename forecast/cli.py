@@ -314,6 +314,54 @@ def compare(
 
 
 @app.command()
+def doctor(
+    data: Data,
+    fix: Annotated[str | None, typer.Option("--fix", help="Write the clean table: .csv or .parquet.")] = None,
+    html: Annotated[str | None, typer.Option("--html", help="Write the page with plots: .html.")] = None,
+    horizon: Horizon = None,
+    lookback: Lookback = None,
+    target: Target = None,
+    variates: Variates = None,
+    known_future: KnownFuture = None,
+    static: Static = None,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    freq: Freq = None,
+    dates: Dates = None,
+    settings: Settings = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read a file, explain it, list every repair, and say which fit to run."""
+    from .data import table
+    from .diagnosis import doctor as run_doctor
+
+    given = _given(
+        horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
+        freq=freq, dates=dates, known_future=known_future, static=static,
+    )  # fmt: skip
+    if data is None:
+        raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")
+    for output, suffix in ((fix, ()), (html, (".html",))):
+        if output is not None:
+            table.require_writable(output, *suffix)
+            _refuse_overwriting(data, output)
+    found = run_doctor(data, settings=settings or (), **given)
+    rows = found.fix(fix) if fix is not None else 0
+    if html is not None:
+        found.save(html)
+    if as_json:
+        _print_json(found.document)
+    elif not quiet:
+        _echo(found.text(_width()))
+        if fix is not None:
+            _echo(f"\nclean table written to {fix}: {rows:,} rows")
+        if html is not None:
+            _echo(f"page written to {html}")
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the models."""
     from .registry import MODELS
@@ -518,6 +566,13 @@ def _existing(data: str | None) -> Any:
     if data is not None and data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
         return catalogue.read(catalogue.card(data.lower()))
     return data
+
+
+def _width() -> int:
+    """Give the width of the terminal, within reason; 80 elsewhere."""
+    import shutil
+
+    return max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 80
 
 
 def _echo(text: str) -> None:

@@ -27,6 +27,7 @@ class Look(NamedTuple):
 MEASURED = Look("ink")
 MODEL = Look("model")
 TRAINING = Look("muted", (5.0, 2.0))
+SERIES, GAP, MERGED = Look("model"), Look("b1"), Look("b5")
 BAND = 0.2  # opacity of one band; bands lie on each other
 BASELINES = ("b1", "b2", "b3", "b4", "b5")
 
@@ -34,6 +35,7 @@ _ROLES = ("ink", "muted", "rule", "model", *BASELINES)
 _HUES = {role: f"#0000{place:02x}" for place, role in enumerate(_ROLES, start=1)}  # black would not be written out
 _DASHES = ((5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0), (3.0, 1.0))
 _THIN, _THICK = 1.2, 1.7
+_STRETCHES = 600  # of a long series
 _SETTINGS: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": _HUES["rule"],
@@ -151,6 +153,41 @@ def forecast_figure(
         _line(axes, future, baseline, look)
         _line(axes, future, forecast, MODEL, _THICK)
     return figure.svg
+
+
+def series_figure(key: str, label: str, times: np.ndarray, values: np.ndarray, merged: np.ndarray) -> str:
+    """A whole series (T,) over its times, NaN where missing: what is missing is shaded, `merged` rows are marked.
+
+    A long series is drawn as the range of each of 600 stretches; a stretch that lacks some values has a mark below.
+    """
+    edges = np.unique(np.linspace(0, len(values), min(len(values), _STRETCHES) + 1).round().astype(np.int64))
+    seen = np.isfinite(values)
+    share = np.add.reduceat(seen, edges[:-1], dtype=np.int64) / np.diff(edges)
+    low = np.minimum.reduceat(np.where(seen, values, np.inf), edges[:-1])
+    high = np.maximum.reduceat(np.where(seen, values, -np.inf), edges[:-1])
+    low, high = (np.where(share > 0, bound, np.nan) for bound in (low, high))
+    with _figure(key, label) as figure:
+        axes = figure.axes
+        x = _positions(axes, times)[edges[:-1]]
+        if len(x) < len(values):
+            axes.fill_between(x, low, high, color=_HUES[SERIES.role], linewidth=0.6)
+        else:
+            _line(axes, x, values, SERIES, 1.0)
+        width = (x[-1] - x[0]) / max(1, len(x) - 1)
+        bare = np.flatnonzero(np.diff(np.concatenate([[False], share == 0, [False]]).astype(np.int8)))
+        for first, last in bare.reshape(-1, 2):
+            axes.axvspan(x[first] - width / 2, x[last - 1] + width / 2, color=_HUES[GAP.role], alpha=0.3, linewidth=0)
+        for at, height, look in (((share > 0) & (share < 1), 0.02, GAP), (_holding(edges, merged), 0.97, MERGED)):
+            place, hue = axes.get_xaxis_transform(), _HUES[look.role]
+            axes.plot(x[at], np.full(int(at.sum()), height), "|", color=hue, markersize=4, transform=place)
+    return figure.svg
+
+
+def _holding(edges: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which stretches hold any of the rows."""
+    held = np.zeros(len(edges) - 1, bool)
+    held[np.searchsorted(edges, rows, side="right") - 1] = True
+    return held
 
 
 def _positions(axes: "Axes", times: np.ndarray) -> np.ndarray:

@@ -256,7 +256,10 @@ def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame
 
 
 def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
-    """Fill in the horizon (usual for the step, less for a short table) and the lookback (two horizons or four seasons, where they fit)."""
+    """Fill in the horizon (usual for the step; less for a short table) and the lookback.
+
+    The lookback is two horizons or four seasons, where they fit.
+    """
     horizon, longest = data.horizon, int(np.diff(frame.offsets).max())
     if horizon is None:
         unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")

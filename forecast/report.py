@@ -133,8 +133,8 @@ def render(report: Report) -> str:
         "What the forecasts use": _use(report),
         "Do the intervals hold?": _coverage(report),
         "Data": facts(report.facts),
-        "Repairs": _ledger(report.repairs, "None: the data was used as it was read."),
-        "Cautions": _ledger(report.cautions, "None."),
+        "Repairs": ledger(report.repairs, "None: the data was used as it was read."),
+        "Cautions": ledger(report.cautions, "None."),
         "To do it again": _recipe(report),
     }
     return shell(report.title, outcome.word, outcome.headline, _second_line(report, outcome), sections)
@@ -489,8 +489,8 @@ def facts(values: Mapping[str, object]) -> str:
     return f"<dl>\n{pairs}</dl>\n" if pairs else ""
 
 
-def _ledger(entries: Sequence[Mapping[str, object]], none: str) -> str:
-    """One row an entry, one column a key, in the order in which they appear; numbers stand to the right."""
+def ledger(entries: Sequence[Mapping[str, object]], none: str) -> str:
+    """Entries as a table: a row each, a column for each key as they appear; numbers stand to the right."""
     if not entries:
         return f"<p>{none}</p>\n"
     columns = {key: [entry.get(key) for entry in entries] for key in _unique(k for entry in entries for k in entry)}

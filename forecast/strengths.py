@@ -1,6 +1,7 @@
 """What a series is like before any model: the strength of its seasons and trend, and values that stand apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ class Strength(NamedTuple):
     trend: float  # how much of the variance beside the season the trend holds
 
 
-class Outlier(NamedTuple):
+@dataclass(frozen=True)
+class Outlier:
     """Values of one column that stand far from all others."""
 
     name: str
@@ -127,7 +129,7 @@ def typical(frame: SeriesFrame, periods: Sequence[int]) -> Strength:
     return Strength(seasons, float(np.median(trends)) if trends else np.nan)
 
 
-def outliers(frame: SeriesFrame, codes: dict[str, float]) -> list[Outlier]:
+def outliers(frame: SeriesFrame, codes: Mapping[str, float]) -> list[Outlier]:
     """Values that stand apart: few, and farther from all others of their series than twice the range of the others.
 
     `codes` are values by column that are already suspected of meaning "missing". Few are at most one in a thousand,

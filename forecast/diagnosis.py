@@ -1,0 +1,286 @@
+"""doctor: what a file holds, what was repaired and what is odd, how its series behave, and which fit to run next."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from . import diagnosis_page, diagnosis_text
+from .cleaned import Origin, clean_table, origin, step_share
+from .config import flags, resolve
+from .data import calendar, table
+from .data.frame import SeriesFrame
+from .data.times import quoted
+from .errors import DataError
+from .prepare import Read, Understood, interpret, left_out, plan, span
+from .strengths import Strength, outliers, strength, typical
+
+SKETCHES = 12  # series that are drawn
+_IRREGULAR = 0.8  # share of steps below which an axis is called irregular
+_FEW, _SOME = 50, 500  # training windows that a baseline, and that a linear map, is content with
+_MANY = 300  # aligned variates above which attention between all of them is dear
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """One series, or one variate of a wide table, on its regular axis."""
+
+    name: str
+    times: np.ndarray  # (T,) datetime64[us], or int64 steps
+    values: np.ndarray  # (T,) float32, NaN where missing
+    merged: np.ndarray  # rows that stand for several of the table
+    strength: Strength
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `forecast doctor` found: `document` is what its `--json` prints."""
+
+    document: Mapping[str, Any]
+    source: str
+    known: tuple[str, ...]  # covariates whose future is known
+    steps: int  # of all series, gaps among them
+    unread: str  # why no fit is suggested, empty where one is
+    reason: str  # why this model is suggested
+    strength: Strength  # median over a sample of the targets
+    periods: Mapping[int, str]  # candidate periods in words
+    sketches: tuple[Sketch, ...]
+    drawable: int  # series and variates that could be drawn
+    absent: Mapping[str, int]  # missing values by variate, or by series, that have any, gaps left out
+    library: table.Library
+    _found: Understood
+
+    @property
+    def html(self) -> str:
+        """The page: no scripts, no requests."""
+        return diagnosis_page.render(self)
+
+    @property
+    def table(self) -> Any:
+        """The clean table, in the frame library that the data came in; polars for a path."""
+        return table.to_library(clean_table(self._found.table, self._found.whole), self.library)
+
+    def text(self, width: int = 80) -> str:
+        """Give the page as lines of text of at most `width` characters, the command to run and names aside."""
+        return diagnosis_text.text(self, width)
+
+    def fix(self, path: str | Path) -> int:
+        """Write the clean table (.csv or .parquet), in one go, and give its number of rows."""
+        clean = clean_table(self._found.table, self._found.whole)
+        table.write(clean, path)
+        return clean.height
+
+    def save(self, path: str | Path) -> None:
+        """Write the HTML page; the path holds the old file or the whole new one."""
+        with table.replacing(Path(path)) as file:
+            file.write(self.html.encode())
+
+
+def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagnosis:
+    """Read `data` (path, polars or pandas, name of a catalogued set) as a fit would, and say what was found.
+
+    `options` and `settings` (`section.key=value`) are those of `fit`: target, id_col, time_col, freq, … Nothing is
+    written. Raises DataError for what a fit could not read either, UsageError for a wrong option.
+    """
+    found = interpret(resolve("naive", settings=settings, flags=flags(**options)), data)
+    frame, ledger = found.whole, found.table.ledger
+    where = origin(found.table, frame)
+    share, longer = step_share(where)
+    if share < _IRREGULAR:
+        told = f"{share:.0%} of the steps are {frame.frequency.alias}"
+        ledger.caution("irregular", frame.schema.time or "", told, longer)
+    absent = _absent(found, where)
+    _note_outliers(found)
+    planned, unread = None, ""
+    try:
+        planned = plan(found)
+    except DataError as error:
+        unread = f"{error.message} {error.hint}"
+    _note_short(found, planned)
+    periods = calendar.seasons(frame.frequency)
+    usual = typical(found.frame, periods)
+    model, reason = suggested(planned, usual) if planned is not None else ("", "")
+    suggestion = _suggestion(planned, model, data, settings, options) if planned is not None else None
+    return Diagnosis(
+        document=_document(found, share, absent, suggestion),
+        source=found.table.origin,
+        known=frame.schema.known,
+        steps=int(where.offsets[-1]),
+        unread=unread,
+        reason=reason,
+        strength=usual,
+        periods={period: _named(period, frame.frequency) for period in periods},
+        sketches=tuple(_sketches(frame, where, periods)),
+        drawable=len(frame.keys) * frame.schema.targets,
+        absent=absent if frame.schema.layout != "panel" else _absent_by_variate(frame),
+        library=found.table.library,
+        _found=found,
+    )
+
+
+def suggested(planned: Read, usual: Strength) -> tuple[str, str]:
+    """Give a model that is sensible and cheap for these data, and why; every fit scores the baselines beside it.
+
+    With fewer than 50 training windows a season that holds a fifth of the variance calls for `seasonal-naive`, none
+    for `naive`; with fewer than 500 a `linear` map is as much as they can tell. With more, `itransformer`, which
+    attends between all variates of a table; above 300 variates, `s-mamba`, whose cost grows with their number and not
+    with its square.
+    """
+    data = planned.config.data
+    assert data.horizon is not None and data.lookback is not None
+    first, last = planned.split.train.T
+    windows = int(np.maximum(last - first - data.lookback - data.horizon + 1, 0).sum())
+    variates = planned.frame.values.shape[1]
+    told = f"{windows:,} training windows"
+    if windows < _FEW:
+        seasonal = max(usual.seasons.values(), default=0.0) >= 0.2
+        return ("seasonal-naive" if seasonal else "naive"), f"only {told}"
+    if windows < _SOME:
+        return "linear", f"only {told}"
+    told = f"{told} of {variates:,} variate{'' if variates == 1 else 's'}"
+    return ("s-mamba" if variates > _MANY else "itransformer"), told
+
+
+def _suggestion(
+    planned: Read, model: str, data: Any, settings: Sequence[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    lengths = {"lookback": planned.config.data.lookback, "horizon": planned.config.data.horizon}
+    given = {name: value for name, value in options.items() if value is not None and name not in lengths}
+    if isinstance(data, str | os.PathLike):
+        words = ["forecast", "fit", os.fspath(data), "--model", model]
+        for name, value in {**lengths, **given}.items():
+            flag = f"--{name.replace('_', '-')}"
+            plain = value if isinstance(value, str | int | float) else ",".join(map(str, value))
+            words += [flag] if value is True else [flag, str(plain)]
+        command = shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
+    else:
+        given |= {"settings": tuple(settings)} if settings else {}
+        named = ", ".join(f"{name}={value!r}" for name, value in {"model": model, **lengths, **given}.items())
+        command = f"forecast.fit(frame, {named})"
+    return {**lengths, "model": model, "command": command}
+
+
+def _document(
+    found: Understood, share: float, absent: Mapping[str, int], suggestion: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    frame, schema = found.frame, found.frame.schema
+    columns: dict[str, list[str]] = {
+        "id": _names(schema.id),
+        "time": _names(schema.time),
+        "values": list(schema.values),
+        "left_out": left_out(found.table, schema),
+    }
+    if schema.known:
+        columns["known_future"] = list(schema.known)
+    return {
+        "kind": "series",
+        "layout": schema.layout,
+        "rows": found.table.rows,
+        "series": len(frame.names) if schema.layout == "panel" else len(frame.keys),
+        "format": found.table.format,
+        "columns": columns,
+        "freq": frame.frequency.alias,
+        "freq_share": round(share, 4),
+        "span": span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
+        "missing": dict(absent),
+        **found.table.ledger.to_dict(),
+        "suggest": suggestion,
+    }
+
+
+def _names(given: str | Sequence[str] | None) -> list[str]:
+    return [] if given is None else [given] if isinstance(given, str) else list(given)
+
+
+def _absent(found: Understood, where: Origin) -> dict[str, int]:
+    """Cells without a value by value column, the most first; steps without a row are in the ledger.
+
+    A suspected missing code counts as none.
+    """
+    frame = found.whole
+    gaps = int(where.offsets[-1]) - len(where.places)
+    counts = np.isnan(frame.values).sum(axis=0)
+    if frame.schema.layout == "panel":
+        counts = counts.sum(keepdims=True)
+    absent = {name: int(count) - gaps for name, count in zip(frame.schema.values, counts, strict=True)}
+    for caution in found.table.ledger.cautions:
+        if caution.kind == "suspected-missing-code":
+            absent[caution.column] = absent.get(caution.column, 0) + caution.count
+    return {name: count for name, count in sorted(absent.items(), key=lambda pair: -pair[1]) if count > 0}
+
+
+def _absent_by_variate(frame: SeriesFrame) -> dict[str, int]:
+    counts = np.isnan(frame.values).sum(axis=0)
+    order = np.argsort(-counts, kind="stable")
+    names = frame.names.cast(pl.String)
+    return {names[int(number)]: int(counts[number]) for number in order if counts[number]}
+
+
+def _note_outliers(found: Understood) -> None:
+    frame, ledger = found.frame, found.table.ledger
+    codes = {}
+    for caution in ledger.cautions:
+        if caution.kind == "suspected-missing-code":
+            codes[caution.column] = float(caution.value)
+    for one in outliers(frame, codes):
+        value = np.format_float_positional(np.float32(one.value), trim="-")
+        place = f" in {quoted(frame.keys[one.series])}" if len(frame.keys) > 1 else ""
+        ledger.caution("outliers", one.name, f"{value}{place}", one.count)
+
+
+def _note_short(found: Understood, planned: Read | None) -> None:
+    """Caution for series that have no room for one window."""
+    frame, lengths = found.frame, np.diff(found.frame.offsets)
+    if any(repair.kind == "series-dropped" for repair in found.table.ledger.repairs):
+        return
+    needed = int(lengths.max()) + 1
+    if planned is not None:
+        data = planned.config.data
+        assert data.horizon is not None and data.lookback is not None
+        needed = data.lookback + data.horizon
+    short = lengths < needed
+    if short.any():
+        key = str(frame.keys[int(short.argmax())])
+        value = f"{int(lengths[short].min())} rows" + (f", first {quoted(key)}" if key else "")
+        found.table.ledger.caution("short-series", frame.schema.id or "", value, int(short.sum()))
+
+
+def _sketches(frame: SeriesFrame, where: Origin, periods: tuple[int, ...]) -> list[Sketch]:
+    """Evenly spaced series and targets, the first and the last among them; not chosen by how they look."""
+    targets, several = frame.schema.targets, len(frame.keys) > 1
+    every = len(frame.keys) * targets
+    panel = frame.schema.layout == "panel"
+    names = frame.names.cast(pl.String)
+    found = []
+    for number in np.unique(np.linspace(0, every - 1, min(every, SKETCHES)).round().astype(np.int64)).tolist():
+        series, variate = divmod(number, targets)
+        begin, end = frame.offsets[series], frame.offsets[series + 1]
+        own = where.offsets[variate if panel else series]
+        merged = where.merged[(where.merged >= own) & (where.merged < own + end - begin)] - own
+        times = calendar.times_at(frame.start[series], np.arange(end - begin), frame.frequency, frame.time_type.zone)
+        name = str(frame.keys[series]) if several else names[variate]
+        values = frame.values[begin:end, variate]
+        found.append(
+            Sketch(
+                name if not several or targets == 1 else f"{name}, {names[variate]}",
+                times if frame.frequency.unit == "step" else times.astype("datetime64[us]"),
+                values,
+                np.unique(merged),
+                strength(values.astype(np.float64), periods),
+            )
+        )
+    return found
+
+
+def _named(period: int, frequency: calendar.Frequency) -> str:
+    """A period in words: "a day"."""
+    if frequency.unit == "month":
+        return "a year"
+    size = period * frequency.count
+    words = {calendar.HOUR: "an hour", calendar.DAY: "a day", calendar.WEEK: "a week", calendar.MINUTE: "a minute"}
+    return words.get(size, "a year")

@@ -1,0 +1,192 @@
+"""A diagnosis as lines of text, for a terminal of any width."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+
+_BARS = "▁▂▃▄▅▆▇█"
+_LISTED = 8  # names, columns and series that are listed one by one
+_LABEL = 11  # width of what stands left
+
+
+def text(found: "Diagnosis", width: int) -> str:
+    """The page: what the file is, its columns, how its series look, repairs, warnings, what to run next."""
+    document = found.document
+    lines = [headline(found), ""]
+    for name, value in about(found).items():
+        lines += _folded(f"{name:<{_LABEL}}", value, width)
+    lines += ["", *_sketched(found, width), *_behaviour(found, width)]
+    lines += ["", f"Repairs{'' if document['repairs'] else ': none, the data are used as they were read'}"]
+    for repair in document["repairs"]:
+        head = f"  {repair['kind']:<18}{repair['count']:>9,}  "
+        lines += _folded(head, f"first at {repair['first']}: {repair['detail']}", width)
+    lines += ["", f"Warnings{'' if document['warnings'] else ': none'}"]
+    for warning in document["warnings"]:
+        lines += _folded(f"  {warning['kind']:<22}{warning['count']:>5,}  ", told(warning), width)
+    suggestion = document["suggest"]
+    lines += ["", "Next"]
+    if suggestion is None:
+        lines += _folded("  ", f"A fit would be refused: {found.unread}", width)
+    else:
+        reason = f"{suggestion['model']} for {found.reason}, looking back {suggestion['lookback']} steps to forecast"
+        lines += _folded("  ", f"{reason} {suggestion['horizon']}:", width)
+        lines += [f"  {suggestion['command']}"]
+    return "\n".join(lines)
+
+
+def headline(found: "Diagnosis") -> str:
+    """What the file is, in a sentence."""
+    document = found.document
+    rows, series, values = document["rows"], document["series"], len(document["columns"]["values"])
+    what = f"{series:,} series" if series > 1 else "one series"
+    if document["layout"] == "wide" and values > 1:
+        what = f"{values:,} columns on one time axis"
+    elif document["layout"] == "channels" and values > 1:
+        what += f" of {values:,} columns"
+    return f"{found.source}: {rows:,} rows, {what}, step {document['freq']}"
+
+
+def about(found: "Diagnosis") -> dict[str, str]:
+    """Names and what they are: the format, the axis, what each column became."""
+    document, columns = found.document, found.document["columns"]
+    gaps = sum(repair["count"] for repair in document["repairs"] if repair["kind"] == "gap-filled")
+    axis = f"{document['freq']}, {document['freq_share']:.2%} of all steps"
+    axis += f"; {gaps:,} steps have no row" if gaps else ""
+    lines = {
+        "format": _format(document["format"]),
+        "span": " to ".join(
+            time.replace("T", " ").removesuffix(":00").removesuffix(" 00:00") for time in document["span"]
+        ),
+        "step": axis,
+        "id": _listed(columns["id"]),
+        "time": _listed(columns["time"]) or "none: the rows are the steps",
+        "values": _listed(columns["values"]),
+        "known": _listed(list(found.known)),
+        "left out": _listed(columns["left_out"]),
+        "layout": _LAYOUTS[document["layout"]],
+        "missing": _missing(found),
+    }
+    return {name: value for name, value in lines.items() if value}
+
+
+_LAYOUTS = {
+    "wide": "wide: a row for each time, a column for each variate",
+    "panel": "long: a row for each id and time; all ids share one time axis and are forecast together",
+    "channels": "long: a row for each id and time; each id is a series of its own",
+}
+
+
+def told(warning: Mapping[str, Any]) -> str:
+    """A warning in words."""
+    return ": ".join(part for part in (warning["column"], warning["value"]) if part)
+
+
+def behaviour(found: "Diagnosis") -> dict[str, str]:
+    """Strength of each season and of the trend, in words."""
+    seasons = {
+        f"season of {period:,} steps, {found.periods[period]}": share
+        for period, share in found.strength.seasons.items()
+    }
+    trend = {"trend": found.strength.trend} if np.isfinite(found.strength.trend) else {}
+    return {name: f"{share:.2f}, {_degree(share)}" for name, share in (seasons | trend).items()}
+
+
+def _degree(share: float) -> str:
+    return next(
+        word for least, word in ((0.6, "strong"), (0.3, "clear"), (0.1, "weak"), (0.0, "none")) if share >= least
+    )
+
+
+def _format(given: Mapping[str, Any]) -> str:
+    if "delimiter" not in given:
+        return {"parquet": "Parquet", "frame": "a frame in memory"}.get(given["kind"], given["kind"])
+    mark = {"\t": "tab", " ": "blank"}.get(given["delimiter"], f'"{given["delimiter"]}"')
+    told = f"CSV split at {mark}, {given['encoding']}"
+    told += f', decimal "{given["decimal"]}"' if given["decimal"] != "." else ""
+    told += f', thousands "{given["thousands"]}"' if given["thousands"] else ""
+    row = given["header_row"]
+    return told + (", no header" if row is None else f", header in line {row + 1}" if row else "")
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _missing(found: "Diagnosis") -> str:
+    """Share of missing values by variate, the worst first."""
+    absent = found.absent
+    each = (
+        found.document["rows"]
+        if found.document["layout"] != "panel"
+        else found.document["rows"] // found.document["series"]
+    )
+    some = [f"{name} {count:,} ({count / each:.2%})" for name, count in list(absent.items())[:_LISTED]]
+    rest = len(absent) - len(some)
+    return ", ".join(some) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _sketched(found: "Diagnosis", width: int) -> list[str]:
+    """A spark line of each of the first series, between its least and its greatest value."""
+    shown = found.sketches[:: max(1, -(-len(found.sketches) // _LISTED))]
+    names = [_short(sketch.name or "value", 18) for sketch in shown]
+    ranges = [_range(sketch.values) for sketch in shown]
+    left, right = max(map(len, names)), max(map(len, ranges))
+    room = max(8, min(60, width - left - right - 6))
+    lines = [
+        f"  {name:<{left}}  {spark(sketch.values, room):<{room}}  {span:>{right}}"
+        for name, sketch, span in zip(names, shown, ranges, strict=True)
+    ]
+    rest = found.drawable - len(shown)
+    return [*lines, *([f"  and {rest:,} more"] if rest else [])]
+
+
+def _behaviour(found: "Diagnosis", width: int) -> list[str]:
+    lines = behaviour(found)
+    if not lines:
+        return []
+    over = f" (median over {'a sample of ' if found.drawable > 100 else ''}the series)" if found.drawable > 1 else ""
+    return ["", *_folded("  ", f"{'; '.join(f'{name}: {value}' for name, value in lines.items())}{over}", width)]
+
+
+def spark(values: np.ndarray, width: int) -> str:
+    """At most `width` bars of equal stretches of the values, a blank where a stretch has none."""
+    edges = np.linspace(0, len(values), min(width, len(values)) + 1).round().astype(int)
+    seen = np.isfinite(values)
+    sums = np.add.reduceat(np.where(seen, values, 0).astype(np.float64), edges[:-1])
+    counts = np.add.reduceat(seen, edges[:-1], dtype=np.int64)
+    known = counts > 0
+    if not known.any():
+        return ""
+    means = np.where(known, sums / np.maximum(counts, 1), np.nan)
+    low, high = np.nanmin(means), np.nanmax(means)
+    level = np.zeros(len(means)) if high == low else (means - low) / (high - low)
+    place = np.minimum(np.nan_to_num(level) * len(_BARS), len(_BARS) - 1).astype(int)
+    return "".join(_BARS[bar] if there else " " for bar, there in zip(place, known, strict=True))
+
+
+def _range(values: np.ndarray) -> str:
+    seen = values[np.isfinite(values)]
+    return f"{number(seen.min())} to {number(seen.max())}" if len(seen) else "nothing seen"
+
+
+def number(value: float) -> str:
+    """A number with four digits or all of its whole ones."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _short(name: str, most: int) -> str:
+    plain = " ".join(name.split())
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+
+
+def _folded(head: str, body: str, width: int) -> list[str]:
+    """Text behind a head, broken at blanks and brought under its beginning."""
+    room = max(20, width - len(head))
+    parts = textwrap.wrap(body, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{head}{parts[0]}", *(f"{'':<{len(head)}}{part}" for part in parts[1:])]
