@@ -184,6 +184,7 @@ def predict(
 
     table.require_writable(output)
     _refuse_overwriting(data, output)
+    read: dict[str, Any] = {}
     forecast = run_predict(
         model,
         _existing(data),
@@ -192,12 +193,21 @@ def predict(
         wide=wide,
         future=_existing(future),
         static=_existing(static),
+        told=read.update,
     )
+    if read and not quiet and not as_json:
+        _log(f"{read['source']}: {read['rows']:,} rows, {read['series']:,} series")
+        _tell_ledger(read)
+        if some := read["unseen"]:
+            names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
+            _log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
     table.write(forecast, output)
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
     facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}
     if as_json:
-        _print_json({"model": model, **facts})
+        _print_json(
+            {"model": model, **facts, **{key: read[key] for key in ("repairs", "warnings", "unseen") if key in read}}
+        )
     elif not quiet:
         _echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
 
@@ -471,10 +481,7 @@ class _Progress:
         names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
         _log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
         _log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
-        for repair in facts["repairs"]:
-            _log(f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}")
-        for caution in facts["warnings"]:
-            _log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
+        _tell_ledger(facts)
 
     def stage(self, text: str) -> None:
         _log(f"{text} …")
@@ -488,6 +495,13 @@ class _Progress:
 
     def scored(self, document: Mapping[str, Any]) -> None:
         _show_fit(document)
+
+
+def _tell_ledger(facts: Mapping[str, Any]) -> None:
+    for repair in facts["repairs"]:
+        _log(f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}")
+    for caution in facts["warnings"]:
+        _log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
 
 
 def _show_fit(document: Mapping[str, Any]) -> None:

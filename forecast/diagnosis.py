@@ -48,6 +48,7 @@ class Diagnosis:
     unread: str  # why no fit is suggested, empty where one is
     reason: str  # why this model is suggested
     strength: Strength  # median over a sample of the targets
+    step: str  # in words
     periods: Mapping[int, str]  # candidate periods in words
     sketches: tuple[Sketch, ...]
     drawable: int  # series and variates that could be drawn
@@ -114,6 +115,7 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
         unread=unread,
         reason=reason,
         strength=usual,
+        step=_step(frame.frequency),
         periods={period: _named(period, frame.frequency) for period in periods},
         sketches=tuple(_sketches(frame, where, periods)),
         drawable=len(frame.keys) * frame.schema.targets,
@@ -126,23 +128,22 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
 def suggested(planned: Read, usual: Strength) -> tuple[str, str]:
     """Give a model that is sensible and cheap for these data, and why; every fit scores the baselines beside it.
 
-    With fewer than 50 training windows a season that holds a fifth of the variance calls for `seasonal-naive`, none
-    for `naive`; with fewer than 500 a `linear` map is as much as they can tell. With more, `itransformer`, which
-    attends between all variates of a table; above 300 variates, `s-mamba`, whose cost grows with their number and not
-    with its square.
+    With fewer than 50 training windows, over all targets, a season that holds a fifth of the variance calls for
+    `seasonal-naive`, none for `naive`; with fewer than 500 of all targets together a `linear` map, which all targets
+    share, is as much as they can tell. With more, `itransformer`, which attends between all variates of a table; above
+    300 variates, `s-mamba`, whose cost grows with their number and not with its square.
     """
     data = planned.config.data
     assert data.horizon is not None and data.lookback is not None
     first, last = planned.split.train.T
     windows = int(np.maximum(last - first - data.lookback - data.horizon + 1, 0).sum())
     variates = planned.frame.values.shape[1]
-    told = f"{windows:,} training windows"
-    if windows < _FEW:
+    told = f"{windows:,} training windows of {variates:,} variate{'' if variates == 1 else 's'}"
+    if windows * planned.frame.schema.targets < _FEW:
         seasonal = max(usual.seasons.values(), default=0.0) >= 0.2
         return ("seasonal-naive" if seasonal else "naive"), f"only {told}"
     if windows < _SOME:
         return "linear", f"only {told}"
-    told = f"{told} of {variates:,} variate{'' if variates == 1 else 's'}"
     return ("s-mamba" if variates > _MANY else "itransformer"), told
 
 
@@ -275,6 +276,19 @@ def _sketches(frame: SeriesFrame, where: Origin, periods: tuple[int, ...]) -> li
             )
         )
     return found
+
+
+def _step(frequency: calendar.Frequency) -> str:
+    """A step in words: "1 hour", "15 minutes"."""
+    if frequency.unit == "step":
+        return "one of the time column" if frequency.count == 1 else f"{frequency.count} of the time column"
+    units = [(12, "year"), (1, "month")]
+    if frequency.unit == "us":
+        units = [(calendar.WEEK, "week"), (calendar.DAY, "day"), (calendar.HOUR, "hour"), (calendar.MINUTE, "minute")]
+        units += [(calendar.SECOND, "second"), (1, "microsecond")]
+    size, unit = next((size, unit) for size, unit in units if frequency.count % size == 0)
+    count = frequency.count // size
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
 def _named(period: int, frequency: calendar.Frequency) -> str:

@@ -24,7 +24,8 @@ def text(found: "Diagnosis", width: int) -> str:
     lines += ["", f"Repairs{'' if document['repairs'] else ': none, the data are used as they were read'}"]
     for repair in document["repairs"]:
         head = f"  {repair['kind']:<18}{repair['count']:>9,}  "
-        lines += _folded(head, f"first at {repair['first']}: {repair['detail']}", width)
+        first = "first at " if repair["count"] > 1 else ""
+        lines += _folded(head, f"{first}{repair['first']}: {repair['detail']}", width)
     lines += ["", f"Warnings{'' if document['warnings'] else ': none'}"]
     for warning in document["warnings"]:
         lines += _folded(f"  {warning['kind']:<22}{warning['count']:>5,}  ", told(warning), width)
@@ -55,7 +56,7 @@ def about(found: "Diagnosis") -> dict[str, str]:
     """Names and what they are: the format, the axis, what each column became."""
     document, columns = found.document, found.document["columns"]
     gaps = sum(repair["count"] for repair in document["repairs"] if repair["kind"] == "gap-filled")
-    axis = f"{document['freq']}, {document['freq_share']:.2%} of all steps"
+    axis = f"{found.step} ({document['freq']}), {_percent(document['freq_share'])} of the steps"
     axis += f"; {gaps:,} steps have no row" if gaps else ""
     lines = {
         "format": _format(document["format"]),
@@ -93,7 +94,25 @@ def behaviour(found: "Diagnosis") -> dict[str, str]:
         for period, share in found.strength.seasons.items()
     }
     trend = {"trend": found.strength.trend} if np.isfinite(found.strength.trend) else {}
-    return {name: f"{share:.2f}, {_degree(share)}" for name, share in (seasons | trend).items()}
+    most: dict[str, tuple[float, str]] = {}
+    for sketch in found.sketches:
+        each = {
+            name: sketch.strength.seasons.get(period)
+            for name, period in zip(seasons, found.strength.seasons, strict=True)
+        }
+        for name, share in (each | {"trend": sketch.strength.trend}).items():
+            if share is not None and np.isfinite(share):
+                most[name] = max(most.get(name, (0.0, "")), (share, sketch.name))
+    lines = {}
+    for name, share in (seasons | trend).items():
+        lines[name] = f"{share:.2f}, {_degree(share)}"
+        strongest, where = most.get(name, (0.0, ""))
+        lines[name] += f"; {strongest:.2f} in {where}" if strongest > share + 0.1 else ""
+    return lines
+
+
+def _percent(share: float) -> str:
+    return "100%" if share == 1 else f"{share:.2%}"
 
 
 def _degree(share: float) -> str:
@@ -150,8 +169,10 @@ def _behaviour(found: "Diagnosis", width: int) -> list[str]:
     lines = behaviour(found)
     if not lines:
         return []
-    over = f" (median over {'a sample of ' if found.drawable > 100 else ''}the series)" if found.drawable > 1 else ""
-    return ["", *_folded("  ", f"{'; '.join(f'{name}: {value}' for name, value in lines.items())}{over}", width)]
+    over = f"medians over {'a sample of ' if found.drawable > 100 else ''}the series" if found.drawable > 1 else ""
+    left = max(map(len, lines))
+    shown = [line for name, value in lines.items() for line in _folded(f"  {name:<{left}}  ", value, width)]
+    return ["", *shown, *([f"  {over}"] if over else [])]
 
 
 def spark(values: np.ndarray, width: int) -> str:

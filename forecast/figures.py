@@ -158,7 +158,7 @@ def forecast_figure(
 def series_figure(key: str, label: str, times: np.ndarray, values: np.ndarray, merged: np.ndarray) -> str:
     """A whole series (T,) over its times, NaN where missing: what is missing is shaded, `merged` rows are marked.
 
-    A long series is drawn as the range of each of 600 stretches; a stretch that lacks some values has a mark below.
+    A long series is drawn as mean and range of each of 600 stretches; one that lacks some values has a mark below.
     """
     edges = np.unique(np.linspace(0, len(values), min(len(values), _STRETCHES) + 1).round().astype(np.int64))
     seen = np.isfinite(values)
@@ -170,7 +170,10 @@ def series_figure(key: str, label: str, times: np.ndarray, values: np.ndarray, m
         axes = figure.axes
         x = _positions(axes, times)[edges[:-1]]
         if len(x) < len(values):
-            axes.fill_between(x, low, high, color=_HUES[SERIES.role], linewidth=0.6)
+            sums = np.add.reduceat(np.where(seen, values, 0).astype(np.float64), edges[:-1])
+            mean = np.where(share > 0, sums / np.maximum(share * np.diff(edges), 1), np.nan)
+            axes.fill_between(x, low, high, color=_HUES[SERIES.role], alpha=0.4, linewidth=0.6)
+            _line(axes, x, mean, SERIES, 0.9)
         else:
             _line(axes, x, values, SERIES, 1.0)
         width = (x[-1] - x[0]) / max(1, len(x) - 1)

@@ -6,7 +6,7 @@ Lightning nor MLflow, and everything of this package relatively.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,7 @@ class Fitted:
         wide: bool = False,
         future: Any = None,
         static: Any = None,
+        told: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Any:
         """Forecast the steps after the end of `data` (path, polars or pandas), in the units of the table.
 
@@ -191,7 +192,8 @@ class Fitted:
         (polars for a path); `wide` gives a time column and one column a variate instead. A horizon shorter than the
         trained one is a slice; a longer one is refused with UsageError. A series shorter than the lookback is padded in
         front as unseen; a series or variate that the model was not trained on is scaled by its own values and gets
-        intervals pooled over the trained variates. Raises DataError when the table does not fit the model.
+        intervals pooled over the trained variates. `told` is called with what was read: rows, series, repairs,
+        warnings, and what is new to the model as `unseen`. Raises DataError when the table does not fit the model.
         """
         steps = self.shape.horizon if horizon is None else horizon
         if not 1 <= steps <= self.shape.horizon:
@@ -211,8 +213,27 @@ class Fitted:
         ends = history_ends(frame)
         require_known(frame, ends, self.shape.horizon, read.origin)
         frame = replace(frame, static=self.static_of(frame, static))
+        if told is not None:
+            told(self._facts_of(read, frame))
         recent = _recent(frame, ends, self.shape.lookback, self.shape.horizon)
         return table.to_library(self._forecast(recent, steps, levels, wide), read.library)
+
+    def _facts_of(self, read: table.Table, frame: SeriesFrame) -> dict[str, Any]:
+        """What was read to forecast: source, rows, series, repairs, warnings, and what the model has not met."""
+        names = ((frame.keys, self.keys), (frame.names, self.variates))
+        unseen = [
+            str(name)
+            for given, trained in names
+            for name in given.filter(pl.Series(_numbers(given, trained) < 0, dtype=pl.Boolean))
+        ]
+        series = len(frame.names) if frame.schema.layout == "panel" else len(frame.keys)
+        return {
+            "source": read.origin,
+            "rows": read.rows,
+            "series": series,
+            **read.ledger.to_dict(),
+            "unseen": unseen,
+        }
 
     def static_of(self, frame: SeriesFrame, given: Any) -> np.ndarray:
         """Give the static features of the frame's series, (S, V or 1, C_S), from a table or as they were at the fit.

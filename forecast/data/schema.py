@@ -48,6 +48,8 @@ ID_NAMES += (
     "meter",
 )
 ALL_ID_NAMES = SURE_ID_NAMES + ID_NAMES
+_CLOCK_PARTS = {"year": (1500, 2200), "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "day": (1, 366)}
+_CLOCK_PARTS |= {"weekday": (0, 7), "hour": (0, 24), "time": (0, 24), "minute": (0, 59)}
 TARGET_NAMES = ("y", "target", "value")
 HEAD = 1000  # rows that show what a column holds
 MANY = 1 / 3  # share of repeated times that one series cannot have by accident
@@ -375,6 +377,12 @@ def _find_values(
     if asked:
         return tuple(found), len(dict.fromkeys(target)) or len(found)
     aliased = [name for name in found if _alias(name, TARGET_NAMES) < len(TARGET_NAMES)]
+    if not aliased and any(name is not None and _alias(name, TIME_NAMES) < len(TIME_NAMES) for name in taken):
+        for name in [name for name in found if _is_clock_part(table, name)]:
+            found.remove(name)
+            table.ledger.repair("column-dropped", 1, name, "a part of the time; name it with --variates to use it")
+        if not found:
+            raise DataError(f"{table.origin}: no column holds values.", "Name the values with --target.")
     if len(aliased) == 1:
         found.sort(key=lambda name: name != aliased[0])
         return tuple(found), 1
@@ -406,6 +414,15 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     missing = text.is_in(MISSING) | text.is_null()
     table.ledger.caution("text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum()))
     return "text"
+
+
+def _is_clock_part(table: Table, name: str) -> bool:
+    """Whether a column of whole numbers is a part of a time that another column holds: its hour, its month."""
+    limits = _CLOCK_PARTS.get(name.strip().lower())
+    if limits is None or not table.schema[name].is_integer():
+        return False
+    low, high = table.collect(pl.col(name).min().alias("low"), pl.col(name).max().alias("high")).row(0)
+    return low is not None and limits[0] <= low and high <= limits[1]
 
 
 def _counts_rows(table: Table, name: str) -> bool:
