@@ -128,7 +128,7 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
 def suggested(planned: Read, usual: Strength) -> tuple[str, str]:
     """Give a model that is sensible and cheap for these data, and why; every fit scores the baselines beside it.
 
-    With fewer than 50 training windows, over all targets, a season that holds a fifth of the variance calls for
+    With fewer than 50 training windows, over all targets, a season that holds 0.4 of the variance calls for
     `seasonal-naive`, none for `naive`; with fewer than 500 of all targets together a `linear` map, which all targets
     share, is as much as they can tell. With more, `itransformer`, which attends between all variates of a table; above
     300 variates, `s-mamba`, whose cost grows with their number and not with its square.
@@ -140,7 +140,7 @@ def suggested(planned: Read, usual: Strength) -> tuple[str, str]:
     variates = planned.frame.values.shape[1]
     told = f"{windows:,} training windows of {variates:,} variate{'' if variates == 1 else 's'}"
     if windows * planned.frame.schema.targets < _FEW:
-        seasonal = max(usual.seasons.values(), default=0.0) >= 0.2
+        seasonal = max(usual.seasons.values(), default=0.0) >= 0.4
         return ("seasonal-naive" if seasonal else "naive"), f"only {told}"
     if windows < _SOME:
         return "linear", f"only {told}"

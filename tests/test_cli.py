@@ -314,6 +314,15 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert json.loads(imported) == []
 
 
+def test_doctor_imports_nothing_heavy_and_matplotlib_only_for_the_page(spoilt: set[str]) -> None:
+    done = child("doctor", "etth1.csv", "--fix", "clean.csv")
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    code = "import sys; from forecast.cli import main; main(sys.argv[1:]); print('matplotlib' in sys.modules)"
+    arguments = [sys.executable, "-c", code, "doctor", "etth1.csv", "--quiet"]
+    assert subprocess.run(arguments, capture_output=True, text=True).stdout.strip() == "False"
+
+
 @pytest.mark.bench
 def test_help_takes_at_most_150_ms_of_cpu() -> None:
     spent = []
@@ -387,10 +396,38 @@ def test_predict_says_where_it_wrote_what(
         "first": "2016-07-13 12:00:00",
         "last": "2016-07-13 17:00:00",
         "output": "out.csv",
+        "repairs": [],
+        "warnings": [],
+        "unseen": [],
     }
     assert pl.read_csv("out.csv").height == 42
     assert {path.name for path in desk.iterdir()} == {"etth1.csv", "out.csv"}
     assert main(["predict", model[0], "etth1.csv", "-o", "out.csv", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_predict_tells_every_repair_and_what_is_new_to_the_model(
+    model: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = swapped(LINES[:100] + LINES[103:] + [LINES[-1]], 12)
+    write("recent.csv", [f"{line},{'new' if number == 0 else number % 7}" for number, line in enumerate(lines)])
+    assert main(["predict", model[0], "recent.csv", "-o", "out.csv"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "recent.csv: 298 rows, 1 series"
+    assert [line.split(":")[0].split() for line in told[1:-1]] == [
+        ["repair", "sorted"],
+        ["repair", "duplicates-merged"],
+        ["repair", "gap-filled"],
+    ]
+    assert "line 14, 2016-07-01 11:00:00" in told[1]
+    assert told[-1].startswith("unseen   1 not met at the fit") and told[-1].endswith(": new")
+    assert main(["predict", model[0], "recent.csv", "-o", "out.csv", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(r["kind"], r["count"]) for r in document["repairs"]] == [
+        ("sorted", 1), ("duplicates-merged", 1), ("gap-filled", 3)
+    ]  # fmt: skip
+    assert document["unseen"] == ["new"]
+    assert main(["predict", model[0], "recent.csv", "-o", "out.csv", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 

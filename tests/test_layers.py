@@ -17,7 +17,16 @@ LIGHT = ["forecast", "forecast.errors", "forecast.registry", "forecast.config", 
 TOP = {"forecast.cli", "forecast.__main__"}
 VERBS = {
     f"forecast.{verb}"
-    for verb in ("fitting", "prediction", "registration", "backtest", "comparison", "tuning", "explanation", "diagnosis")
+    for verb in (
+        "fitting",
+        "prediction",
+        "registration",
+        "backtest",
+        "comparison",
+        "tuning",
+        "explanation",
+        "diagnosis",
+    )
 }
 
 
