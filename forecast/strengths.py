@@ -41,6 +41,7 @@ def strength(values: np.ndarray, periods: Sequence[int]) -> Strength:
     that were fitted, so that noise has no strength.
     """
     seen, trend = np.isfinite(values), np.nan
+    values = _unitless(values, seen)
     seasons: dict[int, float] = {}
     for period in periods:
         parts = _decomposed(values, seen, period) if len(values) >= 3 * period else None
@@ -55,6 +56,16 @@ def strength(values: np.ndarray, periods: Sequence[int]) -> Strength:
         width = max(5, len(values) // 10 | 1)
         trend = _trend_share(values, _averaged(values, seen, width), np.zeros(len(values)), width)
     return Strength(seasons, trend)
+
+
+def _unitless(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The values about their mean, the farthest at 1; all 0 where they differ by rounding alone."""
+    if not seen.any():
+        return values
+    mean = values[seen].mean()
+    apart = values - mean
+    most = np.abs(apart[seen]).max()
+    return apart / most if most > 1e-9 * abs(mean) else apart * 0.0
 
 
 def _averaged(values: np.ndarray, seen: np.ndarray, width: int) -> np.ndarray:
@@ -94,7 +105,7 @@ def _decomposed(
 def _share(rest: np.ndarray, whole: np.ndarray, rest_degrees: int, whole_degrees: int) -> float:
     """One minus the variance of the rest over that of the whole, at least 0; 0 where nothing varies."""
     spread = float(((whole - whole.mean()) ** 2).sum()) / max(whole_degrees, 1)
-    if spread <= 1e-12 * max(1.0, float(np.abs(whole).max()) ** 2):
+    if spread <= 1e-12:  # of values that reach 1
         return 0.0
     left = float(((rest - rest.mean()) ** 2).sum()) / max(rest_degrees, 1)
     return max(0.0, 1.0 - left / spread)
