@@ -4,6 +4,7 @@ Nothing heavy is imported here: `forecast --help` and usage errors cost no torch
 only some commands need is imported where they need it.
 """
 
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -605,6 +606,10 @@ def _print_json(document: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; give the exit code."""
+    if arguments is None:  # called as a program: a terminal without bars or dashes shows question marks
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = typer.main.get_command(app)

@@ -21,7 +21,7 @@ from .prepare import Read, Understood, interpret, left_out, plan, span
 from .strengths import Strength, outliers, strength, typical
 
 SKETCHES = 12  # series that are drawn
-_IRREGULAR = 0.8  # share of steps below which an axis is called irregular
+_IRREGULAR = 0.5  # share of steps below which an axis is called irregular
 _FEW, _SOME = 50, 500  # training windows that a baseline, and that a linear map, is content with
 _MANY = 300  # aligned variates above which attention between all of them is dear
 

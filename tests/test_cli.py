@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import sqlite3
 import statistics
@@ -321,6 +322,12 @@ def test_doctor_imports_nothing_heavy_and_matplotlib_only_for_the_page(spoilt: s
     code = "import sys; from forecast.cli import main; main(sys.argv[1:]); print('matplotlib' in sys.modules)"
     arguments = [sys.executable, "-c", code, "doctor", "etth1.csv", "--quiet"]
     assert subprocess.run(arguments, capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_terminal_of_another_alphabet_gets_question_marks_and_no_error(spoilt: set[str]) -> None:
+    arguments = [sys.executable, "-m", "forecast", "doctor", "etth1.csv"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stderr == "" and "???" in done.stdout
 
 
 @pytest.mark.bench
