@@ -650,3 +650,19 @@ def test_a_catalogued_set_is_found_by_its_name(capsys: pytest.CaptureFixture[str
     assert main(["doctor", "airpassengers", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["rows"] == 144 and document["suggest"]["command"].startswith("forecast fit airpassengers ")
+
+
+def test_rows_of_the_future_stay_in_the_clean_table_and_out_of_the_facts() -> None:
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 4, 9), eager=True)
+    values = [*np.random.default_rng(9).normal(size=90), *[None] * 10]
+    given = pl.DataFrame({"ds": days, "y": values, "promo": [day % 7 == 0 for day in range(100)]})
+    found = forecast.doctor(given.reverse(), known_future=("promo",))
+    assert found.table.equals(given)
+    assert found.document["span"] == ["2024-01-01T00:00:00", "2024-03-30T00:00:00"]
+    assert found.document["columns"]["known_future"] == ["promo"]
+    assert "known_future=('promo',)" in found.document["suggest"]["command"]
+
+
+def test_the_help_lists_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "doctor" in capsys.readouterr().out
