@@ -196,13 +196,13 @@ def predict(
         static=_existing(static),
         told=read.update,
     )
+    table.write(forecast, output)
     if read and not quiet and not as_json:
         _log(f"{read['source']}: {read['rows']:,} rows, {read['series']:,} series")
         _tell_ledger(read)
         if some := read["unseen"]:
             names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
             _log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
-    table.write(forecast, output)
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
     facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}
     if as_json:
