@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _USUAL = {
     "h": 24,
     "D": 14,
+    "B": 10,
     "W": 13,
     "month": 12,
     "quarter": 8,

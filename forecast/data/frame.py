@@ -121,7 +121,7 @@ def fingerprint(frame: SeriesFrame) -> str:
     about = {
         # What a table does not have stays out, so that data without covariates keep their fingerprint.
         "schema": {key: value for key, value in asdict(frame.schema).items() if key != "known" or value},
-        "frequency": asdict(frame.frequency),
+        "frequency": {key: value for key, value in asdict(frame.frequency).items() if key != "slots" or value},
         "times": [str(frame.time_type.dtype), frame.time_type.format, frame.time_type.zone],
         "names": [str(frame.names.dtype), *(str(n) for n in frame.names.to_list())],
         "keys": [str(frame.keys.dtype), *(str(k) for k in frame.keys.to_list())],
