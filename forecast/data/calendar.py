@@ -259,6 +259,30 @@ def off_grid(times: np.ndarray, start: np.ndarray | int, frequency: Frequency, z
     return missed
 
 
+def floor_to(times: np.ndarray, frequency: Frequency, zone: str | None = None) -> np.ndarray:
+    """The start of the step that each time is in: weeks begin on Monday or their anchor, the rest at its zero.
+
+    Raises UsageError for ends of months and for business days, whose steps begin nowhere.
+    """
+    if frequency.end or frequency.slots:
+        raise UsageError(
+            f"Values cannot be resampled to {frequency.alias}.", "Use for example 15min, h, D, W-MON, MS or QS."
+        )
+    if frequency.unit == "step":
+        return times // frequency.count * frequency.count
+    wall = _on_calendar(times, frequency, zone)
+    if frequency.unit == "month":
+        months = _split_months(wall)[0]
+        anchor = MONTHS.index(frequency.alias[-3:]) if "-" in frequency.alias else 0
+        begun = _month_starts((months - anchor) // frequency.count * frequency.count + anchor)
+    else:
+        weekly = frequency.count % WEEK == 0
+        day = WEEKDAYS.index(frequency.alias[-3:]) if weekly and "-" in frequency.alias else 0
+        zero = (day - 3) * DAY if weekly else 0  # 1970 began on a Thursday
+        begun = (wall - zero) // frequency.count * frequency.count + zero
+    return begun if wall is times or zone is None else _instants(begun, zone)
+
+
 # Calendar marks: series_models §1.4 of the papers' protocol, `timeF`. A feature is code / divisor - 0.5.
 
 _DIVISORS = {

@@ -23,6 +23,7 @@ _DIGITS = (
     ("%Y%m%d%H%M", 190001010000, 210012312359, "00"),
     ("%Y%m%d%H%M%S", 19000101000000, 21001231235959, ""),
 )
+_DAY = 86_400_000_000  # microseconds
 _EPOCHS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # units in a second
 EPOCH_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _SINCE, _UNTIL = 315_532_800, 4_102_444_800  # 1980 and 2100: what counts from 1970 is told from other numbers
@@ -54,6 +55,14 @@ class TimeType:
     def steps(self) -> bool:
         """Whether the axis counts steps instead of telling the time."""
         return self.dtype.is_numeric() and self.format is None and self.epoch is None
+
+    @property
+    def rules(self) -> Rules:
+        """What the column left open and how it was read, also where the column itself decided."""
+        form = (self.format or "").replace("-", "")
+        first = "day-first" if form.startswith(("%d/%m", "%d%m")) else None
+        first = "month-first" if form.startswith(("%m/%d", "%m%d")) else first
+        return Rules(first, self.century, self.epoch)
 
 
 def parse_times(
@@ -239,6 +248,27 @@ def _written(text: pl.Series, where: Callable[[int], str], rules: Rules) -> tupl
     pattern, case = written_form(_sample(moments), sample, form, zone)
     midnight = "24:00" if late else None
     return _microseconds(moments), TimeType(text.dtype, pattern, zone, century, None, midnight, case)
+
+
+def end_of_day(times: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
+    """Which times (R,) are midnights at the end of the day that they name, in the order given; None where none are.
+
+    They follow the last time of that day and come before the first of the next: one step apart once they are moved
+    to the next day. All midnights of the table but a few must stand so. `codes` tell the series apart.
+    """
+    same = codes[1:] == codes[:-1]
+    steps = np.diff(times)
+    usual, counts = np.unique(steps[same & (steps > 0)], return_counts=True)
+    midnight = times % _DAY == 0
+    if not len(usual) or (step := int(usual[counts.argmax()])) >= _DAY:
+        return None
+    follows, leads = np.zeros((2, len(times)), bool)
+    follows[1:] = same & (steps == step - _DAY)
+    leads[:-1] = same & (steps == step + _DAY)
+    moved = midnight & (follows | leads)
+    placed = midnight.copy()
+    placed[1:] &= same  # the first row of a series has no day before it
+    return moved if follows.any() and moved[placed].mean() >= 0.95 else None
 
 
 def first_year(short: pl.Series) -> int:
