@@ -42,8 +42,9 @@ KnownFuture = Annotated[
 ]
 Static = Annotated[str | None, typer.Option("--static", help="Table with one row of features a series.")]
 IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
-TimeCol = Annotated[str | None, typer.Option(help="Column of the time.")]
+TimeCol = Annotated[str | None, typer.Option(help="Column of the time, or several that tell it: Date,Time.")]
 Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
+Resample = Annotated[str | None, typer.Option(help="Take the mean of every step, e.g. of every h or D.")]
 Dates = Annotated[str | None, typer.Option(help="day-first or month-first, where the dates do not tell.")]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse data that need a repair.")]
 Levels = Annotated[str | None, typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
@@ -93,6 +94,7 @@ def fit(
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
+    resample: Resample = None,
     dates: Dates = None,
     strict: Strict = None,
     levels: Levels = None,
@@ -114,7 +116,7 @@ def fit(
 
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates, known_future=known_future, static=static,
+        freq=freq, resample=resample, dates=dates, known_future=known_future, static=static,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
         experiment=experiment,
     )  # fmt: skip
@@ -261,6 +263,7 @@ def compare(
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
+    resample: Resample = None,
     dates: Dates = None,
     strict: Strict = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop training of each fit after e.g. 90s, 10m, 2h.")] = None,
@@ -282,8 +285,8 @@ def compare(
 
     given = _given(
         target=target, variates=variates, known_future=known_future, static=static, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates, strict=strict, time_limit=_seconds(time_limit), precision=precision, device=device,
-        experiment=experiment,
+        freq=freq, resample=resample, dates=dates, strict=strict, time_limit=_seconds(time_limit), precision=precision,
+        device=device, experiment=experiment,
     )  # fmt: skip
     if output is not None:
         table.require_writable(output)

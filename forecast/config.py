@@ -35,6 +35,7 @@ class DataConfig:
     id_col: str | None = None
     time_col: str | None = None
     freq: str | None = None  # pandas alias of the step, instead of the inferred one
+    resample: str | None = None  # step whose means replace the values, where the times are irregular or too fine
     dates: Literal["day-first", "month-first"] | None = None
     marks: str = "auto"  # calendar features of this frequency; "auto": the data's own; "none"
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)  # shares of rows, where no published split applies

@@ -150,12 +150,14 @@ class Fitted:
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
-        schema = described["schema"]
+        schema: dict[str, Any] = {}
+        for key, value in described["schema"].items():
+            schema[key] = tuple(value) if isinstance(value, list) else value
         return cls(
             name=spec.name,
             config=config,
             shape=shape,
-            schema=Schema(**{**schema, "values": tuple(schema["values"]), "known": tuple(schema["known"])}),
+            schema=Schema(**schema),
             marks=tuple(described["marks"]),
             keys=tuple(described["keys"]),
             variates=tuple(described["variates"]),

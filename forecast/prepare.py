@@ -16,7 +16,7 @@ from .data import calendar, catalogue, split, table
 from .data.covariates import Feature, only_history, read_static
 from .data.frame import SeriesFrame, fingerprint, frame_series, understand
 from .data.scale import Scaler
-from .data.schema import axis_of
+from .data.schema import axis_for, shaped
 from .errors import DataError, UsageError
 from .registry import find, network_class
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _USUAL = {
     "h": 24,
     "D": 14,
+    "B": 10,
     "W": 13,
     "month": 12,
     "quarter": 8,
@@ -100,6 +101,7 @@ def read(config: RunConfig, source: Any) -> Read:
         freq=data.freq or (card.freq if card and card.time else None),
         dates=data.dates,
         known=data.known_future,
+        resample=data.resample,
     )
     frame = only_history(frame_series(read_table, schema, strict=data.strict))
     features: tuple[Feature, ...] = ()
@@ -134,7 +136,9 @@ def read(config: RunConfig, source: Any) -> Read:
         "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
         "left_out": [
-            name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values, *schema.known)
+            name
+            for name in shaped(read_table, schema).schema
+            if name not in (schema.id, schema.time, *schema.values, *schema.known)
         ],
         **read_table.ledger.to_dict(),
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
@@ -220,8 +224,7 @@ def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame
     """Cut where the card says: its borders are rows of the file, which a repair moves, so they are found by time."""
     borders = np.array(catalogue.borders(card, read_table.rows, lookback))
     if len(frame.keys) == 1 and len(frame.values) != read_table.rows:
-        steps = frame.frequency.unit == "step"
-        axis = axis_of(read_table, frame.schema.id, frame.schema.time, frame.schema.dates, steps=steps)
+        axis = axis_for(read_table, frame.schema)
         last = calendar.positions(axis.times[borders - 1], frame.start[0], frame.frequency, frame.time_type.zone)
         borders = last + 1
     return split.published(frame, borders, card.name)

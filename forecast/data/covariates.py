@@ -9,7 +9,7 @@ import polars as pl
 from ..errors import DataError
 from .calendar import times_at
 from .frame import SeriesFrame, rows_before
-from .schema import Schema, axis_of, require_columns
+from .schema import Schema, axis_for, require_columns, shaped
 from .table import Table
 from .text import MISSING
 from .times import quoted, spoken
@@ -35,6 +35,7 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
 
     Raises DataError where `future` lacks one of these columns or holds them in another type.
     """
+    past, future = shaped(past, schema), shaped(future, schema)
     names = [name for name in (schema.id, schema.time, *schema.known) if name is not None]
     require_columns(future, names)
     require_columns(past, names)
@@ -49,7 +50,7 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
             "Write the future rows as the past ones are written.",
         )
     # Read once alone, so that a time that is wrong is told of this table.
-    axis_of(future, schema.id, schema.time, schema.dates, steps=schema.freq == "1")
+    axis_for(future, schema)
     together = pl.concat([past.data, rows.lazy()], how="diagonal")
     return replace(past, data=together, rows=past.rows + future.rows, lines=_lines(past, future), cache={})
 

@@ -3,16 +3,18 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
-from .schema import Axis, Schema, axis_of, bad_cell, columns_present, numbers_in, require_columns, understand
+from .clocks import find_changes
+from .schema import Axis, Schema, axis_for, bad_cell, columns_present, numbers_in, require_columns, shaped, understand
 from .table import Table
 from .times import TimeType, quoted, spoken
+from .week import HOUR
 
 __all__ = [
     "Schema",
@@ -65,16 +67,17 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
     gaps larger than the data, infinite or unreadable numbers.
     """
+    table = shaped(table, schema)
     require_columns(table, [c for c in (schema.id, schema.time, *schema.values, *schema.known) if c is not None])
     frequency = parse(schema.freq)
-    axis = axis_of(table, schema.id, schema.time, schema.dates, steps=frequency.unit == "step")
+    axis = axis_for(table, schema)
     if axis.time_type.steps != (frequency.unit == "step"):
         raise DataError(
             f'{table.origin}: the times do not fit the frequency "{schema.freq}".',
             "Give times as the model was trained on, or name their column with --time-col.",
         )
     grid = _grid(table, schema, axis, frequency)
-    _note_repairs(table, axis, grid, frequency)
+    _note_repairs(table, schema, axis, grid, frequency)
     if strict and table.ledger.repairs:
         repair = table.ledger.repairs[0]
         what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
@@ -118,10 +121,13 @@ def rows_before(offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 def fingerprint(frame: SeriesFrame) -> str:
     """SHA-256, in hex, of everything a frame holds: schema, time axis, names, ids and values."""
+    later = {field.name: field.default for field in fields(Schema) if field.name != "dates"}
     about = {
-        # What a table does not have stays out, so that data without covariates keep their fingerprint.
-        "schema": {key: value for key, value in asdict(frame.schema).items() if key != "known" or value},
-        "frequency": asdict(frame.frequency),
+        # What a table does not have stays out, so that data keep their fingerprint when a schema learns to say more.
+        "schema": {
+            key: value for key, value in asdict(frame.schema).items() if key not in later or value != later[key]
+        },
+        "frequency": {key: value for key, value in asdict(frame.frequency).items() if key != "slots" or value},
         "times": [str(frame.time_type.dtype), frame.time_type.format, frame.time_type.zone],
         "names": [str(frame.names.dtype), *(str(n) for n in frame.names.to_list())],
         "keys": [str(frame.keys.dtype), *(str(k) for k in frame.keys.to_list())],
@@ -147,7 +153,7 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
         raise DataError(
             f"{table.where(row)}: {spoken(int(times[first]), axis.time_type)} is not a whole number of steps "
             f"({frequency.alias}) from the start of its series, {begins}.",
-            "Give the step with --freq, correct the time, or resample the series to a regular step.",
+            f"Give the step with --freq, correct the time, or take means over steps: --resample {frequency.alias}.",
         )
     steps = positions(times, begin, frequency, zone)
     lengths = steps[bounds[1:] - 1] + 1
@@ -160,7 +166,7 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
     return _Grid(start, steps, codes, lengths, gaps)
 
 
-def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -> None:
+def _note_repairs(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Frequency) -> None:
     """Enter in the ledger what framing changes."""
     ledger = table.ledger
 
@@ -168,24 +174,59 @@ def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -
         told = spoken(time, axis.time_type)
         return told if len(axis.keys) == 1 else f"{quoted(axis.keys[series])}, {told}"
 
-    if axis.backwards:
-        row = axis.first_backwards
+    again = np.flatnonzero(~axis.fresh)
+    times, _ = axis.distinct()
+    leap = np.flatnonzero((np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1]))
+    steps = np.diff(grid.steps)[leap] - 1
+    known = np.zeros(0, np.int64)  # times told twice by a change of the clock
+    change: tuple[int, str, str] | None = None
+    local = axis.time_type.zone is None and frequency.unit == "us" and HOUR % frequency.count == 0
+    if local and not schema.resample and (len(again) or len(leap)):
+        hours = steps * frequency.count == HOUR
+        missing = times[leap[hours]] + frequency.count
+        span = int(axis.times.min()), int(axis.times.max())
+        changes = find_changes(axis.times[again], missing, span, frequency.count)
+        if changes is not None:
+            known = axis.times[again][changes.repeated]
+            count = len(known) + int(changes.missing.sum()) * (HOUR // frequency.count)
+            first = int(np.concatenate([known, missing[changes.missing]]).min())
+            detail = f"clocks as in {changes.zone}: an hour told twice became its mean, one never told is missing"
+            change = count, spoken(first, axis.time_type), detail
+            again = again[~changes.repeated]
+            kept = np.ones(len(leap), bool)
+            kept[np.flatnonzero(hours)[changes.missing]] = False
+            leap, steps = leap[kept], steps[kept]
+    backwards, row = _backwards(axis, known, frequency)
+    if backwards:
         position = row if axis.order is None else int(np.flatnonzero(axis.order == row)[0])
         told = spoken(int(axis.times[position]), axis.time_type)
-        ledger.repair("sorted", axis.backwards, f"{table.line(row)}, {told}", "rows were put in order of time")
-    if not axis.fresh.all():
-        again = int((~axis.fresh).argmax())
-        told = spoken(int(axis.times[again]), axis.time_type)
-        count = int((~axis.fresh).sum())
+        ledger.repair("sorted", backwards, f"{table.line(row)}, {told}", "rows were put in order of time")
+    if change is not None:
+        ledger.repair("clock-change", *change)
+    if schema.resample:
+        detail = f"resampled to {schema.freq}: {table.rows} rows became the means of {len(grid.steps)} steps"
+        ledger.repair("reshaped", table.rows, table.line(axis.row(0)), detail)
+    elif len(again):
+        told = spoken(int(axis.times[again[0]]), axis.time_type)
         detail = "rows of one id and time became their mean"
-        ledger.repair("duplicates-merged", count, f"{table.line(axis.row(again))}, {told}", detail)
-    if grid.gaps:
-        leap = (np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1])
-        before = int(leap.argmax())
+        ledger.repair("duplicates-merged", len(again), f"{table.line(axis.row(int(again[0])))}, {told}", detail)
+    if len(leap):
+        before = int(leap[0])
         series = int(grid.codes[before])
-        missing = times_at(grid.start[series], grid.steps[before] + 1, frequency, axis.time_type.zone)
+        absent = times_at(grid.start[series], grid.steps[before] + 1, frequency, axis.time_type.zone)
         detail = "steps without a row became missing values"
-        ledger.repair("gap-filled", grid.gaps, place(series, int(missing)), detail)
+        ledger.repair("gap-filled", int(steps.sum()), place(series, int(absent)), detail)
+
+
+def _backwards(axis: Axis, known: np.ndarray, frequency: Frequency) -> tuple[int, int]:
+    """How many rows stand behind a later time, but for hours `known` to be told twice; and the first such row."""
+    if not axis.backwards or not len(known) or axis.order is None or frequency.count == HOUR:
+        return axis.backwards, axis.first_backwards
+    given = np.lexsort((axis.order, axis.codes))  # as the rows of each series stand in the table
+    times, codes, rows = axis.times[given], axis.codes[given], axis.order[given]
+    back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
+    back &= ~(np.isin(times[1:], known) & (np.diff(times) > -HOUR))
+    return int(back.sum()), int(rows[1:][back].min()) if back.any() else -1
 
 
 def _layout(schema: Schema, grid: _Grid) -> str:

@@ -4,17 +4,20 @@ Everything found can be named instead. What stays ambiguous is refused; what is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError, UsageError
-from .calendar import Frequency, infer, parse
+from .calendar import Frequency, floor_to, infer, parse, positions
+from .forms import MIDNIGHT
+from .parts import restated
+from .shape import Shape, find_shape, reshape
 from .table import Table
 from .text import MISSING, as_numbers, loose_numbers
-from .times import TimeType, looks_like_times, parse_times, quoted
+from .times import EPOCH_NAMES, Rules, TimeType, end_of_day, looks_like_times, parse_times, quoted, spoken
 
 # In order of preference; names are compared in lower case, spaces and hyphens as underscores.
 TIME_NAMES: tuple[str, ...] = ("ds", "timestamp", "datetime", "date_time", "date", "time", "ts", "t")
@@ -48,6 +51,7 @@ ID_NAMES += (
 )
 ALL_ID_NAMES = SURE_ID_NAMES + ID_NAMES
 TARGET_NAMES = ("y", "target", "value")
+COUNTERS = ("id", "index", "no", "nr", "row")  # columns of these names may only number the rows
 HEAD = 1000  # rows that show what a column holds
 MANY = 1 / 3  # share of repeated times that one series cannot have by accident
 
@@ -69,6 +73,17 @@ class Schema:
     freq: str  # pandas offset alias, or "1" for an integer axis
     dates: str | None = None  # "day-first" | "month-first" where dates were written with slashes or dashes
     known: tuple[str, ...] = ()  # covariates whose future is known when a forecast is made
+    time_parts: tuple[str, ...] = ()  # columns that tell the time together; `time` is then what they become
+    time_roles: tuple[str, ...] = ()  # which part each tells: "date", "clock", "year", "month", …
+    spread: str | None = None  # what the names of columns tell of the time: "time", "year", "month", …
+    century: int | None = None  # first of the hundred years that two-digit years are read in
+    epoch: str | None = None  # "s" | "ms" | "us" | "ns": integers that count from 1970
+    resample: bool = False  # the values are means over each step of `freq`
+
+    @property
+    def rules(self) -> Rules:
+        """How what a time leaves open is read."""
+        return Rules(self.dates, self.century, self.epoch)
 
 
 @dataclass(frozen=True)
@@ -110,15 +125,23 @@ def understand(
     freq: str | None = None,
     dates: str | None = None,
     known: Sequence[str] = (),
+    resample: str | None = None,
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
     `target` columns are forecast; `variates`, if given, are the only further values used. Without either,
     every number column is a value, and all are forecast unless one is called y, target or value. `known` are
-    covariates whose future is known; they are no values. Columns left out, and constant ones, are noted in the
+    covariates whose future is known; they are no values. `time_col` may name several columns, "Date,Time"; without it
+    a date and a time of day in two columns, or times spread over columns, are found. `resample` is the step whose means
+    replace the values. Columns left out, and constant ones, are noted in the
     table's ledger. Raises UsageError for an unknown name or frequency, DataError for ambiguous times, text in a
     number column, no value at all, targets that never change, and irregular times.
     """
+    shape = find_shape(table, time_col, {*target, *variates, *known, id_col}, dates)
+    rules = Rules(dates)
+    if shape is not None:
+        table, rules = reshape(table, shape, {*ALL_ID_NAMES, (id_col or "").lower()})
+        time_col, dates = shape.time, rules.dates
     for name in (id_col, time_col, *target, *variates, *known):
         if name is not None and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', _nearest(name, table))
@@ -131,9 +154,12 @@ def understand(
     _check_known(table, known, {identity, time, *target, *variates})
     if time is None:
         table.ledger.caution("irregular", "", "no time column: the rows are the steps", table.rows)
-    values, targets = _find_values(table, head, {identity, time, *known}, tuple(target), tuple(variates))
-    given = parse(freq) if freq is not None else None
-    axis = axis_of(table, identity, time, dates, steps=given is not None and given.unit == "step")
+    again = _told_again(table, head, time, {identity, *target, *variates, *known})
+    values, targets = _find_values(table, head, {identity, time, *known, *again}, tuple(target), tuple(variates))
+    wanted = resample or freq
+    given = parse(wanted) if wanted is not None else None
+    steps = given is not None and given.unit == "step"
+    axis = axis_of(table, identity, time, dates, steps=steps, resample=given if resample else None)
     if given is not None and axis.time_type.steps != (given.unit == "step"):
         kind = "counts steps" if axis.time_type.steps else "tells the time"
         raise UsageError(
@@ -149,9 +175,23 @@ def understand(
         values,
         targets,
         step.alias,
-        _reading(axis, dates),
+        axis.time_type.rules.dates or dates,
         tuple(dict.fromkeys(known)),
+        time_parts=shape.columns if shape else (),
+        time_roles=shape.roles if shape else (),
+        spread=shape.spread if shape else None,
+        century=axis.time_type.century or rules.century,
+        epoch=axis.time_type.epoch,
+        resample=resample is not None,
     )
+
+
+def shaped(table: Table, schema: Schema) -> Table:
+    """The table with the column of times that a schema has, made from several where they were so at the fit."""
+    if not schema.time_parts and schema.spread is None:
+        return table
+    shape = Shape(schema.time or "", schema.time_parts, schema.time_roles, schema.spread, schema.rules)
+    return reshape(table, shape, {*ALL_ID_NAMES, (schema.id or "").lower()})[0]
 
 
 def _check_known(table: Table, known: Sequence[str], taken: set[str | None]) -> None:
@@ -176,6 +216,7 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     model that forecasts only some. Raises DataError where the id or time column, or a target of such a model,
     or every value, or any value of a long table is missing: nothing could be forecast without them.
     """
+    table = shaped(table, schema)
     found = tuple(name for name in schema.values if name in table.schema)
     absent = tuple(name for name in schema.values if name not in table.schema)
     some = schema.targets < len(schema.values)
@@ -198,13 +239,49 @@ def require_columns(table: Table, names: Sequence[str]) -> None:
         raise DataError(f"{table.origin}: the table has no column {listed}.", _nearest(absent[0], table))
 
 
-def axis_of(table: Table, identity: str | None, time: str | None, dates: str | None, *, steps: bool) -> Axis:
-    """Ids, times and order of the rows, worked out once. Raises DataError for missing ids and bad times."""
-    key = ("axis", identity, time, dates, steps)
+def axis_of(
+    table: Table,
+    identity: str | None,
+    time: str | None,
+    dates: str | None,
+    *,
+    steps: bool,
+    rules: Rules | None = None,
+    resample: Frequency | None = None,
+) -> Axis:
+    """Ids, times and order of the rows, worked out once. Raises DataError for missing ids and bad times.
+
+    `rules` say more than `dates` of how times are read; `resample` moves each time to the start of its step.
+    """
+    rules = rules or Rules(dates)
+    key = ("axis", identity, time, rules, steps, resample)
     if key not in table.cache:
-        table.cache[key] = _axis(table, identity, time, dates, steps)
+        table.cache[key] = _axis(table, identity, time, rules, steps, resample)
     axis: Axis = table.cache[key]
     return axis
+
+
+def axis_for(table: Table, schema: Schema) -> Axis:
+    """The axis of a table that is `shaped`, as a schema says it is read."""
+    frequency = parse(schema.freq)
+    return axis_of(
+        table,
+        schema.id,
+        schema.time,
+        schema.dates,
+        steps=frequency.unit == "step",
+        rules=schema.rules,
+        resample=frequency if schema.resample else None,
+    )
+
+
+def share_on_step(table: Table, schema: Schema) -> float:
+    """The share of rows that follow the one before, of the same series, by exactly one step."""
+    axis = axis_for(shaped(table, schema), schema)
+    (times, codes), bounds, frequency = axis.distinct(), axis.offsets(), parse(schema.freq)
+    steps = np.diff(positions(times, times[bounds[:-1]][codes], frequency, axis.time_type.zone))
+    same = codes[1:] == codes[:-1]
+    return float((steps[same] == 1).mean()) if same.any() else 1.0
 
 
 def infer_step(table: Table, axis: Axis) -> Frequency:
@@ -212,7 +289,9 @@ def infer_step(table: Table, axis: Axis) -> Frequency:
     return infer(axis.distinct()[0], axis.offsets(), axis.time_type, table.origin)[0]
 
 
-def _axis(table: Table, identity: str | None, time: str | None, dates: str | None, steps: bool) -> Axis:
+def _axis(
+    table: Table, identity: str | None, time: str | None, rules: Rules, steps: bool, resample: Frequency | None
+) -> Axis:
     columns = table.collect(*dict.fromkeys(c for c in (identity, time) if c is not None))
     if identity is None:
         keys, codes = pl.Series([""]), np.zeros(table.rows, np.uint16)
@@ -224,9 +303,19 @@ def _axis(table: Table, identity: str | None, time: str | None, dates: str | Non
         first = np.searchsorted(codes, np.arange(len(keys)))
         times, time_type = np.arange(table.rows) - first[codes], TimeType(pl.Int64())
     else:
-        times, time_type = parse_times(columns[time], table.where, dates, steps=steps)
+        times, time_type = parse_times(columns[time], table.where, steps=steps, rules=rules)
+        _note_reading(table, columns[time], times, time_type)
         times = times if order is None else times[order]
     back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
+    if back.any() and (moved := end_of_day(times, codes)) is not None:
+        place = int(moved.argmax())
+        line = table.line(place if order is None else int(order[place]))
+        told = f"{line}, {spoken(int(times[place]), time_type)}"
+        table.ledger.repair("dates-joined", int(moved.sum()), told, _MIDNIGHT_BEFORE)
+        times, time_type = np.where(moved, times + 24 * 3_600_000_000, times), replace(time_type, midnight="before")
+        back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
+    if resample is not None:
+        times = floor_to(times, resample, time_type.zone)
     backwards, first_backwards = int(back.sum()), -1
     if backwards:
         below = np.flatnonzero(back) + 1
@@ -257,12 +346,39 @@ def _coded(table: Table, ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
     return keys.cast(ids.dtype), codes.astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
 
 
-def _reading(axis: Axis, dates: str | None) -> str | None:
-    """How dates with slashes or dashes were read, also where the column itself decided."""
-    form = (axis.time_type.format or "").replace("-", "")
-    if form.startswith(("%d/%m", "%d%m")):
-        return "day-first"
-    return "month-first" if form.startswith(("%m/%d", "%m%d")) else dates
+_MIDNIGHT_BEFORE = "00:00 at the end of a day is 00:00 of the next day"
+
+
+def _note_reading(table: Table, column: pl.Series, times: np.ndarray, time_type: TimeType) -> None:
+    """Enter in the ledger how times were read that leave it open."""
+    if time_type.century is None and time_type.epoch is None and time_type.midnight is None:
+        return
+    years = [str(np.datetime64(int(time), "us").astype("M8[Y]")) for time in (times.min(), times.max())]
+    if time_type.century is not None:
+        table.ledger.caution("time-reading", column.name, "two-digit years: {} to {}".format(*years), table.rows)
+    if time_type.epoch is not None:
+        text = f"{EPOCH_NAMES[time_type.epoch]} since 1970: years {{}} to {{}}".format(*years)
+        table.ledger.caution("time-reading", column.name, text, table.rows)
+    if time_type.midnight == "24:00":
+        late = column.cast(pl.String).str.contains(MIDNIGHT)
+        row = int(late.arg_max() or 0)
+        detail = "24:00 is 00:00 of the next day"
+        table.ledger.repair("dates-joined", int(late.sum()), f"{table.line(row)}, {column[row]}", detail)
+
+
+def _told_again(table: Table, head: pl.DataFrame, time: str | None, asked: set[str | None]) -> list[str]:
+    """Columns of numbers that only tell a part of the time again; noted as left out."""
+    free = [name for name in head.columns if name not in asked]
+    if time is None or not any(head[name].dtype.is_integer() for name in free):
+        return []
+    try:
+        moments, time_type = parse_times(head[time], table.where)
+    except DataError:
+        return []  # told of later, with the whole column at hand
+    again = [] if time_type.steps else restated(head.select(free), time, moments)
+    for name in again:
+        table.ledger.repair("column-dropped", 1, name, "a part of the time, told again")
+    return again
 
 
 def _nearest(name: str, table: Table) -> str:
@@ -389,7 +505,9 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     if head[name].null_count() == head.height and table.collect(pl.col(name).null_count()).item() == table.rows:
         return "holds no value"
     if _is_number(dtype):
-        counts = dtype.is_integer() and (name == "" or name.startswith("Unnamed") or _alias(name, ("id", "index")) < 2)
+        counts = dtype.is_integer() and (
+            name == "" or name.startswith("Unnamed") or _alias(name, COUNTERS) < len(COUNTERS)
+        )
         return "numbers the rows" if counts and _counts_rows(table, name) else None
     if not asked and looks_like_times(head[name]):
         return "a further column of times"
