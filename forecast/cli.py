@@ -46,6 +46,12 @@ TimeCol = Annotated[str | None, typer.Option(help="Column of the time, or severa
 Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
 Resample = Annotated[str | None, typer.Option(help="Take the mean of every step, e.g. of every h or D.")]
 Dates = Annotated[str | None, typer.Option(help="day-first or month-first, where the dates do not tell.")]
+DecimalMark = Annotated[
+    str | None, typer.Option("--decimal", help="point or comma, where numbers such as 1,234 do not tell.")
+]
+MissingCodes = Annotated[
+    str | None, typer.Option("--missing-codes", help="Numbers that stand for a missing value, e.g. -200,-9999.")
+]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse data that need a repair.")]
 Levels = Annotated[str | None, typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")]
@@ -96,6 +102,8 @@ def fit(
     freq: Freq = None,
     resample: Resample = None,
     dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
     strict: Strict = None,
     levels: Levels = None,
     time_limit: TimeLimit = None,
@@ -116,7 +124,8 @@ def fit(
 
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
-        freq=freq, resample=resample, dates=dates, known_future=known_future, static=static,
+        freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
+        known_future=known_future, static=static,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
         experiment=experiment,
     )  # fmt: skip
@@ -265,6 +274,8 @@ def compare(
     freq: Freq = None,
     resample: Resample = None,
     dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
     strict: Strict = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop training of each fit after e.g. 90s, 10m, 2h.")] = None,
     precision: Precision = None,
@@ -285,8 +296,8 @@ def compare(
 
     given = _given(
         target=target, variates=variates, known_future=known_future, static=static, id_col=id_col, time_col=time_col,
-        freq=freq, resample=resample, dates=dates, strict=strict, time_limit=_seconds(time_limit), precision=precision,
-        device=device, experiment=experiment,
+        freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes, strict=strict,
+        time_limit=_seconds(time_limit), precision=precision, device=device, experiment=experiment,
     )  # fmt: skip
     if output is not None:
         table.require_writable(output)

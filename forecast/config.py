@@ -37,6 +37,8 @@ class DataConfig:
     freq: str | None = None  # pandas alias of the step, instead of the inferred one
     resample: str | None = None  # step whose means replace the values, where the times are irregular or too fine
     dates: Literal["day-first", "month-first"] | None = None
+    decimal: Literal["point", "comma"] | None = None  # what "1,234" and "1.234" mean, where the file does not tell
+    missing_codes: tuple[float, ...] = ()  # numbers that stand for a missing value, as -200 or -9999
     marks: str = "auto"  # calendar features of this frequency; "auto": the data's own; "none"
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)  # shares of rows, where no published split applies
     strict: bool = False  # refuse data that need a repair

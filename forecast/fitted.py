@@ -150,9 +150,9 @@ class Fitted:
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
-        schema: dict[str, Any] = {}
-        for key, value in described["schema"].items():
-            schema[key] = tuple(value) if isinstance(value, list) else value
+        schema: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in described["schema"].items()
+        }
         return cls(
             name=spec.name,
             config=config,
@@ -201,14 +201,14 @@ class Fitted:
                 f"Horizon {steps} was asked for; this model forecasts 1 to {self.shape.horizon} steps.",
                 f"Ask for at most {self.shape.horizon}, or fit with --horizon {steps}.",
             )
-        read = table.read(data)
+        read = table.read(data, self.schema.decimal)
         if future is not None:
             if not self.schema.known:
                 raise UsageError(
                     "Rows of the future were given, but the model knows no covariate of the future.",
                     "Leave out --future, or fit with --known-future COLUMNS.",
                 )
-            read = with_future(read, table.read(future), self.schema)
+            read = with_future(read, table.read(future, self.schema.decimal), self.schema)
         frame = frame_series(read, self._schema_for(read))
         ends = history_ends(frame)
         require_known(frame, ends, self.shape.horizon, read.origin)

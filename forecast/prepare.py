@@ -90,7 +90,7 @@ def locate(config: RunConfig, source: Any) -> tuple[RunConfig, Any, catalogue.Ca
 def read(config: RunConfig, source: Any) -> Read:
     """Read and check the data, and split them by time. Raises DataError or UsageError."""
     config, found, card = locate(config, source)
-    read_table = table.read(found)
+    read_table = table.read(found, config.data.decimal)
     data = config.data
     schema = understand(
         read_table,
@@ -102,6 +102,7 @@ def read(config: RunConfig, source: Any) -> Read:
         dates=data.dates,
         known=data.known_future,
         resample=data.resample,
+        missing_codes=data.missing_codes,
     )
     frame = only_history(frame_series(read_table, schema, strict=data.strict))
     features: tuple[Feature, ...] = ()

@@ -9,9 +9,9 @@ import polars as pl
 from ..errors import DataError
 from .calendar import times_at
 from .frame import SeriesFrame, rows_before
+from .numbers import MISSING
 from .schema import Schema, axis_for, require_columns, shaped
 from .table import Table
-from .text import MISSING
 from .times import quoted, spoken
 
 _CATEGORIES = 50  # of one text column of static features; more are no categories but names

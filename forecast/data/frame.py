@@ -11,7 +11,20 @@ import polars as pl
 from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
 from .clocks import find_changes
-from .schema import Axis, Schema, axis_for, bad_cell, columns_present, numbers_in, require_columns, shaped, understand
+from .codes import caution_codes, without_codes
+from .numbers import missing_marks
+from .schema import (
+    Axis,
+    Schema,
+    axis_for,
+    bad_cell,
+    columns_present,
+    first_bad,
+    numbers_in,
+    require_columns,
+    shaped,
+    understand,
+)
 from .table import Table
 from .times import TimeType, quoted, spoken
 from .week import HOUR
@@ -96,7 +109,7 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     for names, buffer in ((schema.values, values), (schema.known, known)):
         if grid.gaps and names:
             buffer[_unvisited(rows, places)] = np.nan
-        for columns, block in _blocks(table, names, axis):
+        for columns, block in _blocks(table, names, axis, schema):
             buffer[places, columns] = block
     final = replace(schema, layout=layout)
     return SeriesFrame(
@@ -258,7 +271,7 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
     if len(grid.codes) < cells:
         values.fill(np.nan)
     places = shift[grid.codes] + grid.steps
-    for _, block in _blocks(table, schema.values, axis):
+    for _, block in _blocks(table, schema.values, axis, schema):
         values[places, grid.codes] = block[:, 0]
     final = replace(schema, layout="panel", targets=variates)
     offsets = np.array([0, rows])
@@ -282,30 +295,34 @@ def _unvisited(rows: int, places: np.ndarray | slice) -> np.ndarray:
     return np.flatnonzero(empty)
 
 
-def _blocks(table: Table, names: tuple[str, ...], axis: Axis) -> Iterator[tuple[slice, np.ndarray]]:
+def _blocks(table: Table, names: tuple[str, ...], axis: Axis, schema: Schema) -> Iterator[tuple[slice, np.ndarray]]:
     """A few columns at a time, (U, k) float32, sorted and without repeated rows; and which they are."""
     width = max(1, BLOCK // (8 * table.rows))
     for begin in range(0, len(names), width):
         part = names[begin : begin + width]
-        block = _numbers(table, part)
+        block = _numbers(table, part, schema)
         if axis.order is not None:
             block = block[axis.order]
         yield slice(begin, begin + len(part)), _merged(block, axis.fresh)
 
 
-def _numbers(table: Table, names: tuple[str, ...]) -> np.ndarray:
+def _numbers(table: Table, names: tuple[str, ...], schema: Schema) -> np.ndarray:
     """(R, k) float32, NaN for missing. Raises DataError for text and infinite values."""
     texts = [n for n in names if not (table.schema[n].is_numeric() or table.schema[n] == pl.Boolean)]
     frame = table.collect(*(pl.col(n) if n in texts else pl.col(n).cast(pl.Float32) for n in names))
     for name in texts:
         text = frame[name].cast(pl.String)
-        numbers, bad = numbers_in(table, text)
-        if bad is not None:
-            raise bad_cell(table, name, bad, text)
-        if numbers is None:
-            numbers = pl.Series(name, [None] * table.rows, dtype=pl.Float32)
+        found = numbers_in(table, text, schema.decimal, codes=True)
+        if found is None and not (missing_marks(text) | text.is_null()).all():
+            raise bad_cell(table, name, first_bad(None, text), text)
+        if found is not None and found.bad is not None:
+            raise bad_cell(table, name, found.bad, text)
+        numbers = pl.repeat(None, table.rows, dtype=pl.Float32, eager=True) if found is None else found.values
         frame = frame.with_columns(numbers.cast(pl.Float32).alias(name))
     block = frame.to_numpy()
+    if schema.missing_codes:
+        block = without_codes(table, names, block, schema.missing_codes)
+    caution_codes(table, names, block)
     seen = np.isfinite(block)
     if not seen.all():
         if np.isinf(block).any():

@@ -13,10 +13,11 @@ import polars as pl
 from ..errors import DataError, UsageError
 from .calendar import Frequency, floor_to, infer, parse, positions
 from .forms import MIDNIGHT
+from .numbers import MISSING, Decimal, Numbers, numbers_of
 from .parts import restated
 from .shape import Shape, find_shape, reshape
 from .table import Table
-from .text import MISSING, as_numbers, loose_numbers
+from .text import parsed_entries
 from .times import EPOCH_NAMES, Rules, TimeType, end_of_day, looks_like_times, parse_times, quoted, spoken
 
 # In order of preference; names are compared in lower case, spaces and hyphens as underscores.
@@ -79,6 +80,8 @@ class Schema:
     century: int | None = None  # first of the hundred years that two-digit years are read in
     epoch: str | None = None  # "s" | "ms" | "us" | "ns": integers that count from 1970
     resample: bool = False  # the values are means over each step of `freq`
+    decimal: Decimal | None = None  # settles "1,234" in a column that does not tell
+    missing_codes: tuple[float, ...] = ()  # numbers that stand for a missing value
 
     @property
     def rules(self) -> Rules:
@@ -126,6 +129,7 @@ def understand(
     dates: str | None = None,
     known: Sequence[str] = (),
     resample: str | None = None,
+    missing_codes: Sequence[float] = (),
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
@@ -133,9 +137,9 @@ def understand(
     every number column is a value, and all are forecast unless one is called y, target or value. `known` are
     covariates whose future is known; they are no values. `time_col` may name several columns, "Date,Time"; without it
     a date and a time of day in two columns, or times spread over columns, are found. `resample` is the step whose means
-    replace the values. Columns left out, and constant ones, are noted in the
-    table's ledger. Raises UsageError for an unknown name or frequency, DataError for ambiguous times, text in a
-    number column, no value at all, targets that never change, and irregular times.
+    replace the values. `missing_codes` are numbers that stand for a missing value. Columns left out, and constant ones,
+    are noted in the table's ledger. Raises UsageError for an unknown name or frequency, DataError for ambiguous times
+    and numbers, text in a number column, no value at all, targets that never change, and irregular times.
     """
     shape = find_shape(table, time_col, {*target, *variates, *known, id_col}, dates)
     rules = Rules(dates)
@@ -183,6 +187,8 @@ def understand(
         century=axis.time_type.century or rules.century,
         epoch=axis.time_type.epoch,
         resample=resample is not None,
+        decimal=table.decimal,
+        missing_codes=tuple(dict.fromkeys(float(code) for code in missing_codes)),
     )
 
 
@@ -505,19 +511,20 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     if head[name].null_count() == head.height and table.collect(pl.col(name).null_count()).item() == table.rows:
         return "holds no value"
     if _is_number(dtype):
-        counts = dtype.is_integer() and (
-            name == "" or name.startswith("Unnamed") or _alias(name, COUNTERS) < len(COUNTERS)
-        )
-        return "numbers the rows" if counts and _counts_rows(table, name) else None
+        counts = name in ("", "0") or name.startswith("Unnamed") or _alias(name, COUNTERS) < len(COUNTERS)
+        return "numbers the rows" if counts and dtype.is_integer() and _counts_rows(table, name) else None
     if not asked and looks_like_times(head[name]):
         return "a further column of times"
     text = table.collect(name).to_series().cast(pl.String)
-    numbers, bad = numbers_in(table, text)
-    if numbers is not None and bad is None and (asked or as_numbers(text) is not None):
-        table.ledger.repair("numbers-parsed", 1, name, "text was read as numbers")
+    found = numbers_in(table, text, codes=asked)
+    if found is not None and found.bad is None:
+        for entry in parsed_entries([(name, found)], table.line):
+            table.ledger.repair(*entry)
+        if not (found.marks or found.dressed.any()):
+            table.ledger.repair("numbers-parsed", 1, name, "text was read as numbers")
         return None
-    if bad is not None and (asked or numbers is not None):
-        raise bad_cell(table, name, bad, text)
+    if found is not None or asked:
+        raise bad_cell(table, name, first_bad(found, text), text)
     missing = text.is_in(MISSING) | text.is_null()
     table.ledger.caution("text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum()))
     return "text"
@@ -529,16 +536,31 @@ def _counts_rows(table: Table, name: str) -> bool:
     return bool(span.item())
 
 
-def numbers_in(table: Table, text: pl.Series) -> tuple[pl.Series | None, int | None]:
-    """Text as Float64 if more than half of its values are numbers; and the first row that is none."""
+def numbers_in(table: Table, text: pl.Series, decimal: Decimal | None = None, *, codes: bool = False) -> Numbers | None:
+    """Text as numbers if more than half of its values are; `codes`: digits with a leading zero are numbers as well.
+
+    Raises DataError where "1,234" can have a decimal or a thousands mark and neither the column, nor `decimal`, nor
+    the rest of the file decides.
+    """
+    usual: Decimal | None = "comma" if table.format.get("delimiter") == ";" else None
+    found = numbers_of(text, decimal or table.decimal or usual, codes=codes)
+    if found is None or found.decided or found.bad is not None:
+        return found
+    row = int(text.str.contains(",", literal=True).fill_null(False).arg_max() or 0)
+    written = str(text[row]).strip()
+    raise DataError(
+        f'{table.where(row)}: {quoted(written)} in column "{text.name}" can be {written.replace(",", "")} or '
+        f"{written.replace(',', '.')}, and nothing else in the file decides.",
+        "Add --decimal point or --decimal comma.",
+    )
+
+
+def first_bad(found: Numbers | None, text: pl.Series) -> int:
+    """The first row of a column that is no number, missing values aside."""
+    if found is not None and found.bad is not None:
+        return found.bad
     given = text.is_not_null() & ~text.str.strip_chars().is_in(MISSING)
-    numbers = loose_numbers(text)
-    if table.format.get("delimiter") == ";":
-        comma = loose_numbers(text, ",")
-        numbers = comma if comma.null_count() < numbers.null_count() else numbers
-    bad = given & numbers.is_null()
-    first = int(bad.arg_max() or 0) if bad.any() else None
-    return (numbers if 2 * int(bad.sum()) < int(given.sum()) else None), first
+    return int((given & text.cast(pl.Float64, strict=False).is_null()).arg_max() or 0)
 
 
 def bad_cell(table: Table, name: str, row: int, text: pl.Series) -> DataError:
