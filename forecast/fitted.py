@@ -21,6 +21,7 @@ from .calibrate import Calibration
 from .data import calendar, table
 from .data.covariates import Feature, encode_static, history_ends, owners, require_known, with_future
 from .data.frame import Schema, SeriesFrame, columns_present, frame_series
+from .data.keys import with_parts
 from .data.scale import Scaler
 from .data.times import restore
 from .data.windows import WindowBuffer, WindowDataset, WindowShape
@@ -150,12 +151,14 @@ class Fitted:
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
-        schema = described["schema"]
+        schema: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in described["schema"].items()
+        }
         return cls(
             name=spec.name,
             config=config,
             shape=shape,
-            schema=Schema(**{**schema, "values": tuple(schema["values"]), "known": tuple(schema["known"])}),
+            schema=Schema(**schema),
             marks=tuple(described["marks"]),
             keys=tuple(described["keys"]),
             variates=tuple(described["variates"]),
@@ -212,7 +215,13 @@ class Fitted:
         require_known(frame, ends, self.shape.horizon, read.origin)
         frame = replace(frame, static=self.static_of(frame, static))
         recent = _recent(frame, ends, self.shape.lookback, self.shape.horizon)
-        return table.to_library(self._forecast(recent, steps, levels, wide), read.library)
+        forecast = self._forecast(recent, steps, levels, wide)
+        if not wide:
+            names = frame.names[: len(frame.names) if self.shape.targets == self.shape.variates else self.shape.targets]
+            forecast = with_parts(
+                forecast, read, self.schema, frame.keys if frame.schema.layout == "channels" else names
+            )
+        return table.to_library(forecast, read.library)
 
     def static_of(self, frame: SeriesFrame, given: Any) -> np.ndarray:
         """Give the static features of the frame's series, (S, V or 1, C_S), from a table or as they were at the fit.

@@ -134,7 +134,7 @@ def read(config: RunConfig, source: Any) -> Read:
         "span": _span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
         "left_out": [
-            name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values, *schema.known)
+            name for name in read_table.schema if name not in (*schema.ids, schema.time, *schema.values, *schema.known)
         ],
         **read_table.ledger.to_dict(),
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),

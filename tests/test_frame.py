@@ -159,7 +159,7 @@ def test_a_constant_column_is_noted_and_a_constant_target_refused() -> None:
 
 def test_repeated_times_without_an_id_are_refused_when_many() -> None:
     keys = long({"a": 6, "b": 6}).with_columns(shop=pl.lit("s"), unique_id=pl.lit("k")).rename({"unique_id": "key"})
-    assert "no column alone tells the series apart" in refused(keys)
+    assert "no columns tell the series apart" in refused(keys)
 
 
 def test_a_single_row_is_refused_for_its_lack_of_a_step() -> None:

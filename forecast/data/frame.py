@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
+from .keys import joined
 from .schema import Axis, Schema, axis_of, bad_cell, columns_present, numbers_in, require_columns, understand
 from .table import Table
 from .times import TimeType, quoted, spoken
@@ -65,6 +66,7 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
     gaps larger than the data, infinite or unreadable numbers.
     """
+    table = joined(table, schema.keys)
     require_columns(table, [c for c in (schema.id, schema.time, *schema.values, *schema.known) if c is not None])
     frequency = parse(schema.freq)
     axis = axis_of(table, schema.id, schema.time, schema.dates, steps=frequency.unit == "step")
@@ -118,9 +120,12 @@ def rows_before(offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 def fingerprint(frame: SeriesFrame) -> str:
     """SHA-256, in hex, of everything a frame holds: schema, time axis, names, ids and values."""
+    later = {field.name: field.default for field in fields(Schema) if field.name != "dates"}
     about = {
-        # What a table does not have stays out, so that data without covariates keep their fingerprint.
-        "schema": {key: value for key, value in asdict(frame.schema).items() if key != "known" or value},
+        # What a table does not have stays out, so that data keep their fingerprint when a schema learns to say more.
+        "schema": {
+            key: value for key, value in asdict(frame.schema).items() if key not in later or value != later[key]
+        },
         "frequency": asdict(frame.frequency),
         "times": [str(frame.time_type.dtype), frame.time_type.format, frame.time_type.zone],
         "names": [str(frame.names.dtype), *(str(n) for n in frame.names.to_list())],

@@ -12,6 +12,7 @@ import polars as pl
 
 from ..errors import DataError, UsageError
 from .calendar import Frequency, infer, parse
+from .keys import NEARLY, find_keys, joined, joined_name
 from .table import Table
 from .text import MISSING, as_numbers, loose_numbers
 from .times import TimeType, looks_like_times, parse_times, quoted
@@ -49,6 +50,7 @@ ID_NAMES += (
 ALL_ID_NAMES = SURE_ID_NAMES + ID_NAMES
 TARGET_NAMES = ("y", "target", "value")
 HEAD = 1000  # rows that show what a column holds
+CATEGORIES = 50  # different texts of one column; more are names
 MANY = 1 / 3  # share of repeated times that one series cannot have by accident
 
 
@@ -62,13 +64,19 @@ class Schema:
     """
 
     layout: str
-    id: str | None  # id column of a long table
+    id: str | None  # id column of a long table; with `keys` the name of their joined column
     time: str | None  # None: the rows are the time axis
     values: tuple[str, ...]  # wide, channels: a column a variate, targets first; panel: the one value column
     targets: int  # how many variates are forecast; a panel forecasts all
     freq: str  # pandas offset alias, or "1" for an integer axis
     dates: str | None = None  # "day-first" | "month-first" where dates were written with slashes or dashes
     known: tuple[str, ...] = ()  # covariates whose future is known when a forecast is made
+    keys: tuple[str, ...] = ()  # columns that tell the series apart together, where no single one does
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns of the table that tell its series apart; () for a wide one."""
+        return self.keys or (() if self.id is None else (self.id,))
 
 
 @dataclass(frozen=True)
@@ -110,30 +118,41 @@ def understand(
     freq: str | None = None,
     dates: str | None = None,
     known: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
     `target` columns are forecast; `variates`, if given, are the only further values used. Without either,
     every number column is a value, and all are forecast unless one is called y, target or value. `known` are
-    covariates whose future is known; they are no values. Columns left out, and constant ones, are noted in the
-    table's ledger. Raises UsageError for an unknown name or frequency, DataError for ambiguous times, text in a
-    number column, no value at all, targets that never change, and irregular times.
+    covariates whose future is known; they are no values. `id_col` may name several columns, "Region,State"; without
+    it the fewest that tell the series apart are found. `ignored` columns are none of all this. Columns left out, and
+    constant ones, are noted in the table's ledger. Raises UsageError for an unknown name or frequency, DataError for
+    ambiguous times, text in a number column, no value at all, targets that never change, and irregular times.
     """
-    for name in (id_col, time_col, *target, *variates, *known):
+    given_ids = _given_ids(table, id_col)
+    for name in (*given_ids, time_col, *target, *variates, *known):
         if name is not None and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', _nearest(name, table))
-    if id_col is not None and id_col == time_col:
-        raise UsageError(f'{table.origin}: "{id_col}" cannot be both id and time.', "Name two columns.")
+    if time_col in given_ids:
+        raise UsageError(f'{table.origin}: "{time_col}" cannot be both id and time.', "Name two columns.")
     head = table.collect(pl.col([c for c, t in table.schema.items() if not t.is_nested()]).head(HEAD))
-    named = {*target, *variates, *known, id_col}
+    named: set[str | None] = {*target, *variates, *known, *ignored, *given_ids}
     time = time_col or _find_time(table, head, named)
-    identity = id_col or _find_id(table, head, time, {*target, *variates, *known, time})
-    _check_known(table, known, {identity, time, *target, *variates})
+    taken = {*target, *variates, *known, *ignored, time}
+    ids = given_ids or _find_id(table, head, time, taken)
+    _check_known(table, known, {*ids, time, *target, *variates})
     if time is None:
         table.ledger.caution("irregular", "", "no time column: the rows are the steps", table.rows)
-    values, targets = _find_values(table, head, {identity, time, *known}, tuple(target), tuple(variates))
     given = parse(freq) if freq is not None else None
-    axis = axis_of(table, identity, time, dates, steps=given is not None and given.unit == "step")
+    steps = given is not None and given.unit == "step"
+    if len(ids) == 1 and time is not None and not given_ids:
+        repeated = int((~axis_of(table, ids[0], time, dates, steps=steps).fresh).sum())
+        if repeated > NEARLY * table.rows:
+            ids = find_keys(table, time, *_key_candidates(table, head, taken)) or ids
+    keys = ids if len(ids) > 1 else ()
+    identity = joined_name(keys) if keys else ids[0] if ids else None
+    values, targets = _find_values(table, head, {time, *known, *ignored}, ids, tuple(target), tuple(variates))
+    axis = axis_of(joined(table, keys), identity, time, dates, steps=steps)
     if given is not None and axis.time_type.steps != (given.unit == "step"):
         kind = "counts steps" if axis.time_type.steps else "tells the time"
         raise UsageError(
@@ -151,7 +170,17 @@ def understand(
         step.alias,
         _reading(axis, dates),
         tuple(dict.fromkeys(known)),
+        keys,
     )
+
+
+def _given_ids(table: Table, id_col: str | None) -> tuple[str, ...]:
+    """The id columns that were named: one, or several as `a,b`."""
+    if id_col is None:
+        return ()
+    if id_col in table.schema or "," not in id_col:
+        return (id_col,)
+    return tuple(dict.fromkeys(name.strip() for name in id_col.split(",")))
 
 
 def _check_known(table: Table, known: Sequence[str], taken: set[str | None]) -> None:
@@ -180,12 +209,12 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     absent = tuple(name for name in schema.values if name not in table.schema)
     some = schema.targets < len(schema.values)
     needed = schema.values if schema.layout != "wide" else schema.values[: schema.targets] if some else ()
-    require_columns(table, [c for c in (schema.id, schema.time, *schema.known) if c is not None] + list(needed))
+    require_columns(table, [c for c in (*schema.ids, schema.time, *schema.known) if c is not None] + list(needed))
     if not found:
         raise DataError(f"{table.origin}: none of the trained columns is there.", _nearest(schema.values[0], table))
     if schema.layout != "wide":
         return found, absent, ()
-    trained = {*schema.values, schema.id, schema.time, *schema.known}
+    trained = {*schema.values, *schema.ids, schema.time, *schema.known}
     new = tuple(n for n, t in table.schema.items() if n not in trained and _is_number(t))
     return found, absent, new
 
@@ -311,41 +340,69 @@ def _distinct(table: Table, *names: str) -> int:
     return int(table.collect(pl.struct(names).n_unique() if len(names) > 1 else pl.col(names[0]).n_unique()).item())
 
 
-def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str | None]) -> str | None:
+def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str | None]) -> tuple[str, ...]:
+    """The column that tells the series apart, or several that do so together; () for one series."""
     free = [c for c in head.columns if c not in taken and not table.schema[c].is_float()]
     sure = sorted((_alias(c, SURE_ID_NAMES), c) for c in free if _alias(c, SURE_ID_NAMES) < len(SURE_ID_NAMES))
     if sure:
-        return sure[0][1]
+        return (sure[0][1],)
     if time is None or (repeated := table.rows - _distinct(table, time)) == 0:
-        return None
+        return ()
     many = repeated >= MANY * table.rows
     candidates = []
     for name in free:
         rank, dtype = _alias(name, ID_NAMES), table.schema[name]
-        label = dtype in (pl.String, pl.Categorical, pl.Enum) and many and not looks_like_times(head[name])
+        label = _is_label(dtype) and many and not looks_like_times(head[name])
         if rank < len(ID_NAMES) or label:
             candidates.append((table.rows - _distinct(table, name, time), rank, name))
     best = min(candidates, default=None)
-    if best is not None and best[0] <= 0.05 * table.rows and best[0] < repeated:
-        return best[2]
+    if best is not None and best[0] <= NEARLY * table.rows and best[0] < repeated:
+        return (best[2],)
     if many:
+        if keys := find_keys(table, time, *_key_candidates(table, head, taken)):
+            return keys
         several = ", ".join(f'"{name}"' for *_, name in candidates)
         raise DataError(
             f'{table.origin}: {repeated} of {table.rows} rows repeat a time of "{time}", '
-            f"and no column alone tells the series apart{f' ({several} do not)' if several else ''}.",
-            "Name the id with --id-col; join several keys into one column first.",
+            f"and no columns tell the series apart{f' ({several} do not)' if several else ''}.",
+            "Name the id with --id-col, several columns as --id-col A,B.",
         )
-    return None
+    return ()
+
+
+def _is_label(dtype: pl.DataType) -> bool:
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _key_candidates(
+    table: Table, head: pl.DataFrame, taken: set[str | None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that may be part of an id, and those of them that are so by name or type."""
+    columns, likely = [], []
+    for name, dtype in table.schema.items():
+        if (
+            name in taken
+            or _alias(name, TIME_NAMES) < len(TIME_NAMES)
+            or _alias(name, TARGET_NAMES) < len(TARGET_NAMES)
+        ):
+            continue
+        if (_is_label(dtype) and not looks_like_times(head[name])) or dtype.is_integer():
+            columns.append(name)
+            if _is_label(dtype) or _alias(name, ALL_ID_NAMES) < len(ALL_ID_NAMES):
+                likely.append(name)
+    return tuple(columns), tuple(likely)
 
 
 def _find_values(
     table: Table,
     head: pl.DataFrame,
     taken: set[str | None],
+    ids: tuple[str, ...],
     target: tuple[str, ...],
     variates: tuple[str, ...],
 ) -> tuple[tuple[str, ...], int]:
     """Value columns, targets first, and how many are targets."""
+    taken = {*taken, *ids}
     asked = tuple(dict.fromkeys((*target, *variates)))
     if clash := [name for name in asked if name in taken]:
         raise UsageError(
@@ -366,6 +423,8 @@ def _find_values(
         if reason is None and name not in asked:
             found.append(name)
         elif reason is not None:
+            if reason == "text":
+                reason = _use_of_text(table, name, ids)
             table.ledger.repair("column-dropped", 1, name, reason)
     if not found:
         raise DataError(f"{table.origin}: no column holds numbers.", "Name the values with --target.")
@@ -385,7 +444,7 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     if dtype.is_temporal():
         return "a further column of times"
     if dtype == pl.Boolean:
-        return "truth values; name it with --variates to use it"
+        return "truth values; to use it: --variates, or --known-future where its future is known"
     if head[name].null_count() == head.height and table.collect(pl.col(name).null_count()).item() == table.rows:
         return "holds no value"
     if _is_number(dtype):
@@ -402,6 +461,23 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
         raise bad_cell(table, name, bad, text)
     missing = text.is_in(MISSING) | text.is_null()
     table.ledger.caution("text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum()))
+    return "text"
+
+
+def _use_of_text(table: Table, name: str, ids: tuple[str, ...]) -> str:
+    """Why a text column is left out, and how it can be used."""
+    if ids:
+        last = pl.struct(ids) == pl.struct(ids).shift()
+        moves = table.collect((last & (pl.col(name) != pl.col(name).shift())).any()).item()
+        if not moves:  # in a block of rows of one id; an id may have several blocks
+            pairs, series = (table.collect(pl.struct(names).n_unique()).item() for names in ((*ids, name), ids))
+            if pairs == series:
+                return "text, the same in all rows of a series: a static feature, to be given with --static FILE"
+    few = table.collect(pl.col(name).n_unique()).item()
+    if few <= CATEGORIES:
+        return (
+            f"text of {few} categories: to use them, write them as columns of 0 and 1 for --known-future or --variates"
+        )
     return "text"
 
 
