@@ -11,7 +11,17 @@ import polars as pl
 from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
 from .keys import joined
-from .schema import Axis, Schema, axis_of, bad_cell, columns_present, numbers_in, require_columns, understand
+from .schema import (
+    Axis,
+    Schema,
+    axis_of,
+    bad_cell,
+    columns_present,
+    numbers_in,
+    require_columns,
+    require_share,
+    understand,
+)
 from .table import Table
 from .times import TimeType, quoted, spoken
 
@@ -22,6 +32,8 @@ __all__ = [
     "columns_present",
     "fingerprint",
     "frame_series",
+    "owner_of_rows",
+    "refuse_repairs",
     "rows_before",
     "understand",
 ]
@@ -77,13 +89,8 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         )
     grid = _grid(table, schema, axis, frequency)
     _note_repairs(table, axis, grid, frequency)
-    if strict and table.ledger.repairs:
-        repair = table.ledger.repairs[0]
-        what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
-        raise DataError(
-            f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
-            f"{RELAX} {what}.",
-        )
+    if strict:
+        refuse_repairs(table)
     layout = _layout(schema, grid)
     if layout == "panel":
         return _panel(table, schema, axis, grid, frequency)
@@ -112,10 +119,27 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     )
 
 
+def refuse_repairs(table: Table) -> None:
+    """Raise DataError naming the first repair of a table that was to need none."""
+    if not table.ledger.repairs:
+        return
+    repair = table.ledger.repairs[0]
+    what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
+    raise DataError(
+        f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
+        f"{RELAX} {what}.",
+    )
+
+
 def rows_before(offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Say which buffer rows stand before `ends` (S,) of their series: (R,) bool."""
     lengths = np.stack([ends - offsets[:-1], offsets[1:] - ends], axis=1)
     return np.repeat(np.tile([True, False], len(ends)), lengths.reshape(-1))
+
+
+def owner_of_rows(offsets: np.ndarray, first: int, end: int) -> np.ndarray:
+    """The series of each buffer row from `first` to before `end`: (end - first,) int64."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(np.clip(offsets, first, end)))
 
 
 def fingerprint(frame: SeriesFrame) -> str:
@@ -157,11 +181,23 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
     steps = positions(times, begin, frequency, zone)
     lengths = steps[bounds[1:] - 1] + 1
     gaps = int(lengths.sum()) - len(times)
-    if gaps > len(times):
-        raise DataError(
-            f"{table.origin}: at step {frequency.alias} {gaps} rows are missing, of {len(times)} given.",
-            "Give the right step with --freq, or forecast the parts between the gaps separately.",
-        )
+    require_share(
+        table,
+        schema.max_repaired,
+        gaps,
+        gaps + len(times),
+        f"at step {frequency.alias} {gaps} rows are missing, of {len(times)} given",
+        "Give the right step with --freq, or forecast the parts between the gaps separately.",
+    )
+    again = len(axis.fresh) - len(times)
+    require_share(
+        table,
+        schema.max_repaired,
+        again,
+        len(axis.fresh),
+        f"{again} of {len(axis.fresh)} rows repeat the id and time of another row",
+        "Name the columns that tell the series apart with --id-col A,B.",
+    )
     return _Grid(start, steps, codes, lengths, gaps)
 
 

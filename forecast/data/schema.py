@@ -71,6 +71,7 @@ class Schema:
     freq: str  # pandas offset alias, or "1" for an integer axis
     dates: str | None = None  # "day-first" | "month-first" where dates were written with slashes or dashes
     known: tuple[str, ...] = ()  # covariates whose future is known when a forecast is made
+    max_repaired: float = 0.5  # largest share of rows that one repair may add or take away
     keys: tuple[str, ...] = ()  # columns that tell the series apart together, where no single one does
 
     @property
@@ -119,6 +120,7 @@ def understand(
     dates: str | None = None,
     known: Sequence[str] = (),
     ignored: Sequence[str] = (),
+    max_repaired: float = 0.5,
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
@@ -170,7 +172,8 @@ def understand(
         step.alias,
         _reading(axis, dates),
         tuple(dict.fromkeys(known)),
-        keys,
+        max_repaired=max_repaired,
+        keys=keys,
     )
 
 
@@ -217,6 +220,21 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     trained = {*schema.values, *schema.ids, schema.time, *schema.known}
     new = tuple(n for n, t in table.schema.items() if n not in trained and _is_number(t))
     return found, absent, new
+
+
+def require_share(table: Table, limit: float, repaired: int, whole: int, what: str, advice: str) -> None:
+    """Raise DataError where a repair would touch `repaired` of `whole` rows or values, a larger share than `limit`.
+
+    `what` says what is wrong, `advice` what else to do than to allow it.
+    """
+    share = repaired / whole if whole else 0.0
+    if share <= limit:
+        return
+    enough = min(0.99, np.ceil(share * 100) / 100)
+    raise DataError(
+        f"{table.origin}: {what}; that is {share:.0%}, and at most {limit:.0%} are repaired.",
+        f"{advice} To have it repaired all the same: --set data.max_repaired={enough:g}",
+    )
 
 
 def require_columns(table: Table, names: Sequence[str]) -> None:
