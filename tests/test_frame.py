@@ -282,6 +282,11 @@ def test_a_missing_id_is_refused() -> None:
     assert 'row 5: the id in column "unique_id" is missing' in refused(source)
 
 
+def test_more_ids_than_steps_are_series_of_their_own() -> None:
+    assert framed(long({f"s{number}": 6 for number in range(6)}))[0].schema.layout == "panel"
+    assert framed(long({f"s{number}": 6 for number in range(7)}))[0].schema.layout == "channels"
+
+
 def test_a_stored_panel_stays_one_and_ends_at_the_last_time_of_any() -> None:
     panel, _ = framed(long({"a": 6, "b": 6}))
     shorter = pl.concat([long({"a": 6}), long({"b": 5}).tail(3)])
@@ -417,7 +422,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     ),
     "many_series/m3_other.parquet": ("channels", "1", 174, (13325, 1), "1", "104", [("column-dropped", 1)]),
     "many_series/hospital.parquet": (
-        *("panel", "MS", 1, (84, 767), "2000-01-01 00:00:00", "2006-12-01 00:00:00"),
+        *("channels", "MS", 767, (64428, 1), "2000-01-01 00:00:00", "2006-12-01 00:00:00"),
         [],
     ),
 }

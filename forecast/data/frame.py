@@ -73,8 +73,8 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     """The series of a table: sorted, on a regular axis, NaN where a value or a whole row is missing.
 
     Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict`
-    refuses them. A "long" schema becomes "panel" if it has several ids, one value column, one common time axis
-    and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end at the last
+    refuses them. A "long" schema becomes "panel" if it has several ids but no more than steps, one value column, one
+    common time axis and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end at the last
     time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
     gaps larger than the data, infinite or unreadable numbers.
     """
@@ -232,8 +232,9 @@ def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -
 def _layout(schema: Schema, grid: _Grid) -> str:
     if schema.layout != "long":
         return schema.layout
-    # A covariate of each id has no place in a panel, where the ids are the variates of one series.
-    several = len(grid.start) > 1 and len(schema.values) == 1 and not schema.known
+    # A covariate of each id has no place in a panel, where the ids are the variates of one series; and more variates
+    # than steps leave a panel a handful of windows to learn from, where series by series there are thousands.
+    several = 1 < len(grid.start) <= grid.lengths[0] and len(schema.values) == 1 and not schema.known
     aligned = several and bool((grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all())
     return "panel" if aligned else "channels"
 
