@@ -443,3 +443,38 @@ def test_real_files_give_their_known_facts(name: str) -> None:
         str(last),
     )
     assert (*found, kinds(table)) == FACTS[name]
+
+
+# Read in parts
+
+
+@pytest.mark.parametrize("part", [1, 2, 5, 1000])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_reading_in_parts_gives_the_same_frame(part: int, shuffled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = long({"b": 7, "a": 6, "c": 5}).filter(pl.int_range(18) != 9)
+    if shuffled:
+        data = data.sample(fraction=1, shuffle=True, seed=2)
+    whole, _ = framed(data)
+    for module in ("schema", "frame"):
+        monkeypatch.setattr(f"forecast.data.{module}.PART", part)
+    parted, _ = framed(data)
+    assert fingerprint(parted) == fingerprint(whole)
+
+
+@pytest.mark.parametrize(
+    ("every", "frequency"), [("1h", "h"), ("15m", "15min"), ("7d", "W-WED"), ("1d", "D"), ("30d", "30D"), ("1mo", "MS")]
+)
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_step_told_by_two_rows_a_series_is_the_step_of_all(
+    every: str, frequency: str, gap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2022, 1, 1), every, eager=True).head(20)
+    parts = [pl.DataFrame({"unique_id": key, "ds": days.tail(rows), "y": 0.5}) for key, rows in LENGTHS.items()]
+    data = pl.concat(parts).with_columns(pl.col("y") + pl.int_range(pl.len()))
+    data = data.filter(pl.int_range(pl.len()) != 11) if gap else data
+    inferred = understand(read(data)).freq
+    monkeypatch.setattr("forecast.data.schema.PART", 1)
+    assert understand(read(data)).freq == inferred == frequency
+
+
+LENGTHS = {"a": 20, "b": 1, "c": 9, "d": 2}

@@ -86,7 +86,7 @@ def infer(
     if time_type.zone is not None and not _midnights(times) and _midnights(wall := _wall(times, time_type.zone)):
         times = wall
     steps = np.diff(times)[inner]
-    if np.median(steps) > 27.5 * DAY and (monthly := _monthly(times, inner, origin)):
+    if (steps > 27.5 * DAY).mean() > 0.5 and (monthly := _monthly(times, inner, origin)):
         return monthly
     count, share = _common_step(steps, origin)
     unit, size = next((u, s) for u, s in _CLOCK_UNITS if count % s == 0)

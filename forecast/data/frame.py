@@ -12,6 +12,7 @@ from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
 from .keys import joined
 from .schema import (
+    PART,
     Axis,
     Schema,
     axis_of,
@@ -63,7 +64,7 @@ class _Grid:
     """Where the sorted rows of a table go in the buffer."""
 
     start: np.ndarray  # (S,) int64
-    steps: np.ndarray  # (U,) int64: position of each fresh row in its series
+    steps: np.ndarray  # (U,) int32 or int64: position of each fresh row in its series
     codes: np.ndarray  # (U,) series of each fresh row
     lengths: np.ndarray  # (S,) int64: steps from the first row to the last, both counted
     gaps: int  # steps without a row
@@ -74,9 +75,9 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
 
     Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict`
     refuses them. A "long" schema becomes "panel" if it has several ids but no more than steps, one value column, one
-    common time axis and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end at the last
-    time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
-    gaps larger than the data, infinite or unreadable numbers.
+    common time axis and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end
+    at the last time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the
+    grid, repairs of more than `schema.max_repaired` of the rows, infinite or unreadable numbers.
     """
     table = joined(table, schema.keys)
     require_columns(table, [c for c in (schema.id, schema.time, *schema.values, *schema.known) if c is not None])
@@ -167,19 +168,25 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
     (times, codes), bounds = axis.distinct(), axis.offsets()
     start = times[bounds[:-1]]
     zone = axis.time_type.zone
-    begin = start[codes] if len(start) > 1 else start
-    off = off_grid(times, begin, frequency, zone)
-    if off.any():
-        first = int(off.argmax())
-        row = axis.row(int(np.flatnonzero(axis.fresh)[first]))
-        begins = spoken(int(start[codes[first]]), axis.time_type)
-        raise DataError(
-            f"{table.where(row)}: {spoken(int(times[first]), axis.time_type)} is not a whole number of steps "
-            f"({frequency.alias}) from the start of its series, {begins}.",
-            "Give the step with --freq, correct the time, or resample the series to a regular step.",
-        )
-    steps = positions(times, begin, frequency, zone)
-    lengths = steps[bounds[1:] - 1] + 1
+    steps: np.ndarray = np.empty(len(times), np.int32)
+    for first in range(0, len(times), PART):  # all at once would hold several columns of eight bytes
+        part = slice(first, first + PART)
+        begin = start[codes[part]] if len(start) > 1 else start
+        off = off_grid(times[part], begin, frequency, zone)
+        if off.any():
+            place = first + int(off.argmax())
+            row = axis.row(int(np.flatnonzero(axis.fresh)[place]))
+            begins = spoken(int(start[codes[place]]), axis.time_type)
+            raise DataError(
+                f"{table.where(row)}: {spoken(int(times[place]), axis.time_type)} is not a whole number of steps "
+                f"({frequency.alias}) from the start of its series, {begins}.",
+                "Give the step with --freq, correct the time, or resample the series to a regular step.",
+            )
+        found = positions(times[part], begin, frequency, zone)
+        if found.max() >= 1 << 31:
+            steps = steps.astype(np.int64)
+        steps[part] = found
+    lengths = steps[bounds[1:] - 1].astype(np.int64) + 1
     gaps = int(lengths.sum()) - len(times)
     require_share(
         table,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError, UsageError
-from .calendar import Frequency, infer, parse
+from .calendar import DAY, Frequency, infer, parse
 from .keys import NEARLY, find_keys, joined, joined_name
 from .table import Table
 from .text import MISSING, as_numbers, loose_numbers
@@ -50,6 +50,7 @@ ID_NAMES += (
 ALL_ID_NAMES = SURE_ID_NAMES + ID_NAMES
 TARGET_NAMES = ("y", "target", "value")
 HEAD = 1000  # rows that show what a column holds
+PART = 1 << 21  # rows of ids that are read at once
 CATEGORIES = 50  # different texts of one column; more are names
 MANY = 1 / 3  # share of repeated times that one series cannot have by accident
 
@@ -100,7 +101,8 @@ class Axis:
     def offsets(self) -> np.ndarray:
         """(S + 1,) int64: series s is fresh rows offsets[s] to offsets[s + 1]."""
         _, codes = self.distinct()
-        return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(self.keys)))])
+        # Sorted codes are searched in their own small type: counting them would first make them eight bytes each.
+        return np.append(np.searchsorted(codes, np.arange(len(self.keys), dtype=codes.dtype)), len(codes))
 
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """(U,) times and (U,) codes of the fresh rows."""
@@ -256,22 +258,42 @@ def axis_of(table: Table, identity: str | None, time: str | None, dates: str | N
 
 def infer_step(table: Table, axis: Axis) -> Frequency:
     """The step of an axis, from all rows."""
-    return infer(axis.distinct()[0], axis.offsets(), axis.time_type, table.origin)[0]
+    return infer(*_told_short(axis.distinct()[0], axis.offsets(), axis.time_type), axis.time_type, table.origin)[0]
+
+
+def _told_short(times: np.ndarray, offsets: np.ndarray, time_type: TimeType) -> tuple[np.ndarray, np.ndarray]:
+    """Times and offsets of which the same step is inferred: two rows a series where every step of all is the same.
+
+    Else they are given back as they are. Looked at in parts, as the steps of 20 million rows at once cost more than all
+    the rest. Months are no steps of one length, and clocks of a zone change: these are inferred from all rows.
+    """
+    if len(times) < PART or time_type.zone is not None:
+        return times, offsets
+    first = int(np.argmax(np.diff(offsets) > 1))
+    step = times[offsets[first] + 1] - times[offsets[first]]
+    if not 0 < step < 27 * DAY or offsets[first + 1] - offsets[first] < 2:
+        return times, offsets
+    for begin in range(0, len(times) - 1, PART):
+        other = np.flatnonzero(np.diff(times[begin : begin + PART + 1]) != step) + begin + 1
+        if len(other) > len(offsets) or not np.isin(other, offsets, assume_unique=True).all():
+            return times, offsets
+    rows = np.minimum(np.diff(offsets), 2)
+    kept = np.stack([offsets[:-1], np.minimum(offsets[:-1] + 1, len(times) - 1)], axis=1)[np.arange(2) < rows[:, None]]
+    return times[kept], np.append(0, np.cumsum(rows))
 
 
 def _axis(table: Table, identity: str | None, time: str | None, dates: str | None, steps: bool) -> Axis:
-    columns = table.collect(*dict.fromkeys(c for c in (identity, time) if c is not None))
     if identity is None:
         keys, codes = pl.Series([""]), np.zeros(table.rows, np.uint16)
     else:
-        keys, codes = _coded(table, columns[identity])
+        keys, codes = _coded(table, identity)
     order = None if (codes[1:] >= codes[:-1]).all() else np.argsort(codes, kind="stable")
     codes = codes if order is None else codes[order]
     if time is None:
         first = np.searchsorted(codes, np.arange(len(keys)))
         times, time_type = np.arange(table.rows) - first[codes], TimeType(pl.Int64())
     else:
-        times, time_type = parse_times(columns[time], table.where, dates, steps=steps)
+        times, time_type = parse_times(table.collect(time).to_series(), table.where, dates, steps=steps)
         times = times if order is None else times[order]
     back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
     backwards, first_backwards = int(back.sum()), -1
@@ -285,23 +307,28 @@ def _axis(table: Table, identity: str | None, time: str | None, dates: str | Non
     return Axis(keys, codes, times, time_type, order, backwards, first_backwards, fresh)
 
 
-def _coded(table: Table, ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """The distinct ids, sorted, in their type; and for every row which one it is."""
-    if ids.null_count():
-        row = int(ids.is_null().arg_max() or 0)
-        raise DataError(
-            f'{table.where(row)}: the id in column "{ids.name}" is missing.',
-            "Fill the id in, or remove the row.",
-        )
-    plain = ids.cast(pl.String) if ids.dtype in (pl.Categorical, pl.Enum) else ids
-    runs = plain.rle_id().to_numpy()
-    changes = np.ones(len(runs), bool)
-    changes[1:] = runs[1:] != runs[:-1]
-    heads = plain.gather(np.flatnonzero(changes))  # ids mostly stand in blocks: far fewer to rank
-    keys = heads.unique().sort()
-    codes = heads.rank("dense").to_numpy()[runs] - 1
+def _coded(table: Table, name: str) -> tuple[pl.Series, np.ndarray]:
+    """The distinct ids of a column, sorted, in their type; and for every row which one it is.
+
+    Read in parts: the ids of 20 million rows as text would be the largest thing that a fit ever holds.
+    """
+    heads, lengths = [], []  # ids mostly stand in blocks: far fewer to rank
+    for first in range(0, table.rows, PART):
+        ids = table.collect(pl.col(name).slice(first, PART)).to_series()
+        if ids.null_count():
+            row = first + int(ids.is_null().arg_max() or 0)
+            raise DataError(
+                f'{table.where(row)}: the id in column "{name}" is missing.',
+                "Fill the id in, or remove the row.",
+            )
+        blocks = (ids.cast(pl.String) if ids.dtype in (pl.Categorical, pl.Enum) else ids).rle().struct
+        heads.append(blocks.field("value"))
+        lengths.append(blocks.field("len").to_numpy())
+    every = pl.concat(heads)
+    keys = every.unique().sort()
     # Sixteen bits let numpy sort by counting instead of comparing.
-    return keys.cast(ids.dtype), codes.astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
+    numbers = (every.rank("dense").to_numpy() - 1).astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
+    return keys.cast(table.schema[name]), np.repeat(numbers, np.concatenate(lengths))
 
 
 def _reading(axis: Axis, dates: str | None) -> str | None:
