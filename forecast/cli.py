@@ -437,6 +437,8 @@ class _Progress:
         names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
         _log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
         _log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
+        ends = "; ".join(f"{part} {' to '.join(span)}" for part, span in facts["split"].items())
+        _log(f"split by {facts['split_by']}: {ends}")
         for repair in facts["repairs"]:
             _log(f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}")
         for caution in facts["warnings"]:
@@ -464,6 +466,7 @@ def _show_fit(document: Mapping[str, Any]) -> None:
         ("original", "mae"),
         ("original", "rmse"),
         ("original", "mase"),
+        ("original", "smape"),
     ]
     scores = document["scores"]
     best = {
@@ -474,7 +477,7 @@ def _show_fit(document: Mapping[str, Any]) -> None:
         for column in columns
     }
     _echo("")
-    _echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>22}")
+    _echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>28}")
     _echo(f"{'':<18}" + "".join(f"{name:>12}" for _, name in columns))
     for who, found in scores.items():
         cells = ""

@@ -14,9 +14,11 @@ import numpy as np
 from .config import DataConfig, RunConfig
 from .data import calendar, catalogue, split, table
 from .data.covariates import Feature, only_history, read_static
-from .data.frame import SeriesFrame, fingerprint, frame_series, understand
+from .data.frame import SeriesFrame, fingerprint, frame_series, owner_of_rows, refuse_repairs, understand
+from .data.holdout import find_holdout, held_out, usual_count
 from .data.scale import Scaler
 from .data.schema import axis_for, shaped
+from .data.short import note_short, padded, rows_needed
 from .errors import DataError, UsageError
 from .registry import find, network_class
 
@@ -92,6 +94,10 @@ def read(config: RunConfig, source: Any) -> Read:
     config, found, card = locate(config, source)
     read_table = table.read(found, config.data.decimal)
     data = config.data
+    named = {data.id_col, data.time_col, *data.target, *data.variates, *data.known_future}
+    split_col = (
+        None if data.split_col == "none" or card is not None else find_holdout(read_table, data.split_col, named)
+    )
     schema = understand(
         read_table,
         id_col=data.id_col,
@@ -103,6 +109,8 @@ def read(config: RunConfig, source: Any) -> Read:
         known=data.known_future,
         resample=data.resample,
         missing_codes=data.missing_codes,
+        ignored=() if split_col is None else (split_col,),
+        max_repaired=data.max_repaired,
     )
     frame = only_history(frame_series(read_table, schema, strict=data.strict))
     features: tuple[Feature, ...] = ()
@@ -111,12 +119,21 @@ def read(config: RunConfig, source: Any) -> Read:
         frame = replace(frame, static=static)
     _note_unknown(read_table, frame)
     seasons = calendar.seasons(frame.frequency)
-    data = _lengths(data, frame, seasons)
+    held = None if split_col is None else held_out(read_table, frame, split_col, data.horizon)[1]
+    data = _lengths(data, frame, seasons, held)
     assert data.horizon is not None and data.lookback is not None
+    if data.short_series == "pad":
+        shares = data.split if held is None else (1.0, 0.0, 0.0)
+        frame = padded(frame, rows_needed(data.lookback, data.horizon, shares), read_table.ledger)
     if card is not None:
         parts = _published(card, read_table, frame, data.lookback)
+    elif split_col is not None:
+        parts, _ = held_out(read_table, frame, split_col, data.horizon)
     else:
         parts = split.by_fraction(frame, data.split, data.horizon)
+    note_short(frame, parts, data.lookback, data.horizon, read_table.ledger)
+    if data.strict:
+        refuse_repairs(read_table)
     marks = data.marks
     if marks == "auto":
         marks = frame.frequency.alias if card is None or card.marks else "none"
@@ -139,9 +156,10 @@ def read(config: RunConfig, source: Any) -> Read:
         "left_out": [
             name
             for name in shaped(read_table, schema).schema
-            if name not in (schema.id, schema.time, *schema.values, *schema.known)
+            if name not in (*schema.ids, schema.id, schema.time, *schema.values, *schema.known)
         ],
         **read_table.ledger.to_dict(),
+        "split_by": card.name if card is not None else "shares" if split_col is None else split_col,
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
     }
     result = Read(
@@ -178,9 +196,9 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         origins(offsets, torch.from_numpy(part), data.lookback, data.horizon)
         for part in (read.split.train, read.split.validation, read.split.test)
     ]
-    scaler = Scaler.fit(frame, read.split.train_end)
+    scaler = fit_scaler(read)
     if champion is not None:
-        scaler, _ = champion.scaler_for(frame, read.split.train_end)
+        scaler, _ = champion.scaler_for(frame, scaler_ends(read))
     marks = read.marks if champion is None else champion.marks
     buffer = window_buffer(scaler.apply_(frame), marks)
     parts = [WindowDataset(buffer, part, data.lookback, data.horizon, targets) for part in at]
@@ -192,8 +210,32 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         if len(test) < len(parts[2]):
             raise UsageError(f"needs {shape.lookback} rows before each forecast", "Register under another name.")
         parts[2] = test
-    naive_error = seasonal_error(buffer, read.split.train_end, season)[:, :targets]
+    in_sample = read.split.train_end if read.split.in_sample is None else read.split.in_sample
+    naive_error = seasonal_error(buffer, in_sample, _usual_season(read, in_sample))[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
+
+
+def scaler_ends(read: Read) -> np.ndarray:
+    """Where the rows end that scaling may look at, (S,): with the training part.
+
+    A series whose training part is shorter than one lookback is scaled by its first `lookback` rows: they stand before
+    the origin of each of its windows, so that no forecast is scaled by what it forecasts.
+    """
+    offsets, lookback = read.frame.offsets, read.config.data.lookback
+    assert lookback is not None
+    ends: np.ndarray = np.minimum(np.maximum(read.split.train_end, offsets[:-1] + lookback), offsets[1:])
+    return ends
+
+
+def fit_scaler(read: Read) -> Scaler:
+    """Give the scaler of a frame that is not scaled yet."""
+    return Scaler.fit(read.frame, scaler_ends(read), pooled=True)
+
+
+def _usual_season(read: Read, in_sample: np.ndarray) -> int:
+    """The season of MASE: the calendar's first, as in the M competitions; 1 where most series are shorter than it."""
+    season = read.seasons[0] if read.seasons else 1
+    return season if np.median(in_sample - read.frame.offsets[:-1]) > season else 1
 
 
 def window_shape(read: Read) -> "WindowShape":
@@ -231,17 +273,24 @@ def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame
     return split.published(frame, borders, card.name)
 
 
-def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
-    """Fill in the horizon (usual for the step) and the lookback (two horizons or four seasons, where they fit)."""
+def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...], held: np.ndarray | None) -> DataConfig:
+    """Fill in the horizon (usual for the step) and the lookback (two horizons or four seasons, where they fit).
+
+    A hold-out `held` (S,) of a few usual horizons is forecast at once, from the last row before it, as competitions do.
+    """
     horizon = data.horizon
     if horizon is None:
         unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")
         usual = unit if frame.frequency.unit == "month" else frame.frequency.alias.partition("-")[0]
         horizon = _USUAL.get(usual, min(seasons[0], 96) if seasons else 6)
+        if held is not None and (count := usual_count(held)) <= 4 * horizon:
+            horizon = count
     lookback = data.lookback
     if lookback is None:
         longest = int(np.diff(frame.offsets).max())
         room = int(longest * data.split[0]) - horizon - max(0, horizon - int(longest * data.split[2])) - 1
+        if held is not None:
+            room = longest - 3 * horizon
         lookback = max(1, min(max(2 * horizon, 4 * seasons[0] if seasons else 0), room // 2))
     return replace(data, horizon=horizon, lookback=lookback)
 
@@ -278,8 +327,26 @@ def _require_windows(read: Read) -> None:
     parts = {"training": read.split.train, "validation": read.split.validation, "test": read.split.test}
     for name, part in parts.items():
         first = np.maximum(part[:, 0], read.frame.offsets[:-1] + data.lookback)
-        if not (first + data.horizon <= part[:, 1]).any():
+        has = first + data.horizon <= part[:, 1]
+        if not has.any():
             raise _too_short(read, name)
+        if not _any_seen(read.frame, np.where(has, first, part[:, 1]), part[:, 1]):
+            raise DataError(
+                f"{read.facts['source']}: every value to forecast in the {name} part is missing: no score.",
+                "Give the values, or move the borders: --set data.split=[0.7,0.1,0.2].",
+            )
+
+
+def _any_seen(frame: SeriesFrame, first: np.ndarray, end: np.ndarray) -> bool:
+    """Whether any target was seen in the rows [first, end), (S,) each, of any series."""
+    step = max(1, 4_000_000 // frame.values.shape[1])
+    for begin in range(0, len(frame.values), step):
+        stop = min(begin + step, len(frame.values))
+        owner, rows = owner_of_rows(frame.offsets, begin, stop), np.arange(begin, stop)
+        inside = (rows >= first[owner]) & (rows < end[owner])
+        if inside.any() and np.isfinite(frame.values[begin:stop, : frame.schema.targets][inside]).any():
+            return True
+    return False
 
 
 def _too_short(read: Read, part: str) -> DataError:

@@ -90,7 +90,7 @@ def infer(
     if time_type.zone is not None and not _midnights(times) and _midnights(wall := _wall(times, time_type.zone)):
         times = wall
     steps = np.diff(times)[inner]
-    if np.median(steps) > 27.5 * DAY and (monthly := _monthly(times, inner, origin)):
+    if (steps > 27.5 * DAY).mean() > 0.5 and (monthly := _monthly(times, inner, origin)):
         return monthly
     if weekly := _weekly(times, steps, offsets, inner, time_type.zone):
         return weekly

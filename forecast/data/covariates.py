@@ -9,6 +9,7 @@ import polars as pl
 from ..errors import DataError
 from .calendar import times_at
 from .frame import SeriesFrame, rows_before
+from .keys import joined
 from .numbers import MISSING
 from .schema import Schema, axis_for, require_columns, shaped
 from .table import Table
@@ -36,7 +37,8 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
     Raises DataError where `future` lacks one of these columns or holds them in another type.
     """
     past, future = shaped(past, schema), shaped(future, schema)
-    names = [name for name in (schema.id, schema.time, *schema.known) if name is not None]
+    columns = (*schema.ids, schema.id, schema.time, *schema.known)
+    names = [name for name in dict.fromkeys(columns) if name is not None]
     require_columns(future, names)
     require_columns(past, names)
     rows = future.collect(*names)
@@ -161,10 +163,13 @@ def owners(frame: SeriesFrame) -> list[str]:
 
 def _rows_of(table: Table, frame: SeriesFrame) -> tuple[pl.DataFrame, list[str]]:
     """One row of features for each owner, in order; the id is the schema's id column, or else the first."""
+    keys = frame.schema.keys
+    if keys and all(key in table.schema for key in keys):
+        table = joined(table, keys)
     name = next(iter(table.schema))
     if frame.schema.id in table.schema:
         name = str(frame.schema.id)
-    given = table.collect(*table.schema)
+    given = table.collect(*(column for column in table.schema if column not in keys))
     ids = given[name].cast(pl.String)
     if ids.is_duplicated().any():
         twice = ids.filter(ids.is_duplicated())[0]

@@ -14,6 +14,7 @@ from .clocks import find_changes
 from .codes import caution_codes, without_codes
 from .numbers import missing_marks
 from .schema import (
+    PART,
     Axis,
     Schema,
     axis_for,
@@ -22,6 +23,7 @@ from .schema import (
     first_bad,
     numbers_in,
     require_columns,
+    require_share,
     shaped,
     understand,
 )
@@ -36,6 +38,8 @@ __all__ = [
     "columns_present",
     "fingerprint",
     "frame_series",
+    "owner_of_rows",
+    "refuse_repairs",
     "rows_before",
     "understand",
 ]
@@ -65,7 +69,7 @@ class _Grid:
     """Where the sorted rows of a table go in the buffer."""
 
     start: np.ndarray  # (S,) int64
-    steps: np.ndarray  # (U,) int64: position of each fresh row in its series
+    steps: np.ndarray  # (U,) int32 or int64: position of each fresh row in its series
     codes: np.ndarray  # (U,) series of each fresh row
     lengths: np.ndarray  # (S,) int64: steps from the first row to the last, both counted
     gaps: int  # steps without a row
@@ -75,10 +79,10 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     """The series of a table: sorted, on a regular axis, NaN where a value or a whole row is missing.
 
     Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict`
-    refuses them. A "long" schema becomes "panel" if it has several ids, one value column, one common time axis
-    and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end at the last
-    time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
-    gaps larger than the data, infinite or unreadable numbers.
+    refuses them. A "long" schema becomes "panel" if it has several ids but no more than steps, one value column, one
+    common time axis and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end
+    at the last time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the
+    grid, repairs of more than `schema.max_repaired` of the rows, infinite or unreadable numbers.
     """
     table = shaped(table, schema)
     require_columns(table, [c for c in (schema.id, schema.time, *schema.values, *schema.known) if c is not None])
@@ -91,13 +95,8 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
         )
     grid = _grid(table, schema, axis, frequency)
     _note_repairs(table, schema, axis, grid, frequency)
-    if strict and table.ledger.repairs:
-        repair = table.ledger.repairs[0]
-        what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
-        raise DataError(
-            f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
-            f"{RELAX} {what}.",
-        )
+    if strict:
+        refuse_repairs(table)
     layout = _layout(schema, grid)
     if layout == "panel":
         return _panel(table, schema, axis, grid, frequency)
@@ -126,10 +125,27 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     )
 
 
+def refuse_repairs(table: Table) -> None:
+    """Raise DataError naming the first repair of a table that was to need none."""
+    if not table.ledger.repairs:
+        return
+    repair = table.ledger.repairs[0]
+    what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
+    raise DataError(
+        f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
+        f"{RELAX} {what}.",
+    )
+
+
 def rows_before(offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Say which buffer rows stand before `ends` (S,) of their series: (R,) bool."""
     lengths = np.stack([ends - offsets[:-1], offsets[1:] - ends], axis=1)
     return np.repeat(np.tile([True, False], len(ends)), lengths.reshape(-1))
+
+
+def owner_of_rows(offsets: np.ndarray, first: int, end: int) -> np.ndarray:
+    """The series of each buffer row from `first` to before `end`: (end - first,) int64."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(np.clip(offsets, first, end)))
 
 
 def fingerprint(frame: SeriesFrame) -> str:
@@ -157,25 +173,43 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
     (times, codes), bounds = axis.distinct(), axis.offsets()
     start = times[bounds[:-1]]
     zone = axis.time_type.zone
-    begin = start[codes] if len(start) > 1 else start
-    off = off_grid(times, begin, frequency, zone)
-    if off.any():
-        first = int(off.argmax())
-        row = axis.row(int(np.flatnonzero(axis.fresh)[first]))
-        begins = spoken(int(start[codes[first]]), axis.time_type)
-        raise DataError(
-            f"{table.where(row)}: {spoken(int(times[first]), axis.time_type)} is not a whole number of steps "
-            f"({frequency.alias}) from the start of its series, {begins}.",
-            f"Give the step with --freq, correct the time, or take means over steps: --resample {frequency.alias}.",
-        )
-    steps = positions(times, begin, frequency, zone)
-    lengths = steps[bounds[1:] - 1] + 1
+    steps: np.ndarray = np.empty(len(times), np.int32)
+    for first in range(0, len(times), PART):  # all at once would hold several columns of eight bytes
+        part = slice(first, first + PART)
+        begin = start[codes[part]] if len(start) > 1 else start
+        off = off_grid(times[part], begin, frequency, zone)
+        if off.any():
+            place = first + int(off.argmax())
+            row = axis.row(int(np.flatnonzero(axis.fresh)[place]))
+            begins = spoken(int(start[codes[place]]), axis.time_type)
+            raise DataError(
+                f"{table.where(row)}: {spoken(int(times[place]), axis.time_type)} is not a whole number of steps "
+                f"({frequency.alias}) from the start of its series, {begins}.",
+                f"Give the step with --freq, correct the time, or take means over steps: --resample {frequency.alias}.",
+            )
+        found = positions(times[part], begin, frequency, zone)
+        if found.max() >= 1 << 31:
+            steps = steps.astype(np.int64)
+        steps[part] = found
+    lengths = steps[bounds[1:] - 1].astype(np.int64) + 1
     gaps = int(lengths.sum()) - len(times)
-    if gaps > len(times):
-        raise DataError(
-            f"{table.origin}: at step {frequency.alias} {gaps} rows are missing, of {len(times)} given.",
-            "Give the right step with --freq, or forecast the parts between the gaps separately.",
-        )
+    require_share(
+        table,
+        schema.max_repaired,
+        gaps,
+        gaps + len(times),
+        f"at step {frequency.alias} {gaps} rows are missing, of {len(times)} given",
+        "Give the right step with --freq, or forecast the parts between the gaps separately.",
+    )
+    again = len(axis.fresh) - len(times)
+    require_share(
+        table,
+        schema.max_repaired,
+        again,
+        len(axis.fresh),
+        f"{again} of {len(axis.fresh)} rows repeat the id and time of another row",
+        "Name the columns that tell the series apart with --id-col A,B.",
+    )
     return _Grid(start, steps, codes, lengths, gaps)
 
 
@@ -245,8 +279,9 @@ def _backwards(axis: Axis, known: np.ndarray, frequency: Frequency) -> tuple[int
 def _layout(schema: Schema, grid: _Grid) -> str:
     if schema.layout != "long":
         return schema.layout
-    # A covariate of each id has no place in a panel, where the ids are the variates of one series.
-    several = len(grid.start) > 1 and len(schema.values) == 1 and not schema.known
+    # A covariate of each id has no place in a panel, where the ids are the variates of one series; and more variates
+    # than steps leave a panel a handful of windows to learn from, where series by series there are thousands.
+    several = 1 < len(grid.start) <= grid.lengths[0] and len(schema.values) == 1 and not schema.known
     aligned = several and bool((grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all())
     return "panel" if aligned else "channels"
 

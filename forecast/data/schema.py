@@ -13,12 +13,14 @@ import polars as pl
 from ..errors import DataError, UsageError
 from .calendar import Frequency, floor_to, infer, parse, positions
 from .forms import MIDNIGHT
+from .keys import NEARLY, find_keys, joined, joined_name
 from .numbers import MISSING, Decimal, Numbers, numbers_of
 from .parts import restated
 from .shape import Shape, find_shape, reshape
 from .table import Table
 from .text import parsed_entries
 from .times import EPOCH_NAMES, Rules, TimeType, end_of_day, looks_like_times, parse_times, quoted, spoken
+from .week import DAY
 
 # In order of preference; names are compared in lower case, spaces and hyphens as underscores.
 TIME_NAMES: tuple[str, ...] = ("ds", "timestamp", "datetime", "date_time", "date", "time", "ts", "t")
@@ -54,6 +56,8 @@ ALL_ID_NAMES = SURE_ID_NAMES + ID_NAMES
 TARGET_NAMES = ("y", "target", "value")
 COUNTERS = ("id", "index", "no", "nr", "row")  # columns of these names may only number the rows
 HEAD = 1000  # rows that show what a column holds
+PART = 1 << 21  # rows of ids that are read at once
+CATEGORIES = 50  # different texts of one column; more are names
 MANY = 1 / 3  # share of repeated times that one series cannot have by accident
 
 
@@ -67,7 +71,7 @@ class Schema:
     """
 
     layout: str
-    id: str | None  # id column of a long table
+    id: str | None  # id column of a long table; with `keys` the name of their joined column
     time: str | None  # None: the rows are the time axis
     values: tuple[str, ...]  # wide, channels: a column a variate, targets first; panel: the one value column
     targets: int  # how many variates are forecast; a panel forecasts all
@@ -82,11 +86,18 @@ class Schema:
     resample: bool = False  # the values are means over each step of `freq`
     decimal: Decimal | None = None  # settles "1,234" in a column that does not tell
     missing_codes: tuple[float, ...] = ()  # numbers that stand for a missing value
+    max_repaired: float = 0.5  # largest share of rows that one repair may add or take away
+    keys: tuple[str, ...] = ()  # columns that tell the series apart together, where no single one does
 
     @property
     def rules(self) -> Rules:
         """How what a time leaves open is read."""
         return Rules(self.dates, self.century, self.epoch)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns of the table that tell its series apart; () for a wide one."""
+        return self.keys or (() if self.id is None else (self.id,))
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,8 @@ class Axis:
     def offsets(self) -> np.ndarray:
         """(S + 1,) int64: series s is fresh rows offsets[s] to offsets[s + 1]."""
         _, codes = self.distinct()
-        return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(self.keys)))])
+        # Sorted codes are searched in their own small type: counting them would first make them eight bytes each.
+        return np.append(np.searchsorted(codes, np.arange(len(self.keys), dtype=codes.dtype)), len(codes))
 
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """(U,) times and (U,) codes of the fresh rows."""
@@ -130,6 +142,8 @@ def understand(
     known: Sequence[str] = (),
     resample: str | None = None,
     missing_codes: Sequence[float] = (),
+    ignored: Sequence[str] = (),
+    max_repaired: float = 0.5,
 ) -> Schema:
     """The schema of a table, from what is named and otherwise from column names and contents.
 
@@ -137,33 +151,43 @@ def understand(
     every number column is a value, and all are forecast unless one is called y, target or value. `known` are
     covariates whose future is known; they are no values. `time_col` may name several columns, "Date,Time"; without it
     a date and a time of day in two columns, or times spread over columns, are found. `resample` is the step whose means
-    replace the values. `missing_codes` are numbers that stand for a missing value. Columns left out, and constant ones,
-    are noted in the table's ledger. Raises UsageError for an unknown name or frequency, DataError for ambiguous times
-    and numbers, text in a number column, no value at all, targets that never change, and irregular times.
+    replace the values. `id_col` may name several columns, "Region,State"; without it the fewest that tell the series
+    apart are found. `ignored` columns are none of all this. `missing_codes` are numbers that stand for a missing value.
+    Columns left out, and constant ones, are noted in the table's ledger. Raises UsageError for an unknown name or
+    frequency, DataError for ambiguous times and numbers, text in a number column, no value at all, targets that never
+    change, and irregular times.
     """
-    shape = find_shape(table, time_col, {*target, *variates, *known, id_col}, dates)
+    given_ids = _given_ids(table, id_col)
+    shape = find_shape(table, time_col, {*target, *variates, *known, *ignored, *given_ids}, dates)
     rules = Rules(dates)
     if shape is not None:
-        table, rules = reshape(table, shape, {*ALL_ID_NAMES, (id_col or "").lower()})
+        table, rules = reshape(table, shape, {*ALL_ID_NAMES, *(name.lower() for name in given_ids)})
         time_col, dates = shape.time, rules.dates
-    for name in (id_col, time_col, *target, *variates, *known):
+    for name in (*given_ids, time_col, *target, *variates, *known):
         if name is not None and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', _nearest(name, table))
-    if id_col is not None and id_col == time_col:
-        raise UsageError(f'{table.origin}: "{id_col}" cannot be both id and time.', "Name two columns.")
+    if time_col in given_ids:
+        raise UsageError(f'{table.origin}: "{time_col}" cannot be both id and time.', "Name two columns.")
     head = table.collect(pl.col([c for c, t in table.schema.items() if not t.is_nested()]).head(HEAD))
-    named = {*target, *variates, *known, id_col}
+    named: set[str | None] = {*target, *variates, *known, *ignored, *given_ids}
     time = time_col or _find_time(table, head, named)
-    identity = id_col or _find_id(table, head, time, {*target, *variates, *known, time})
-    _check_known(table, known, {identity, time, *target, *variates})
+    taken = {*target, *variates, *known, *ignored, time}
+    ids = given_ids or _find_id(table, head, time, taken)
+    _check_known(table, known, {*ids, time, *target, *variates})
     if time is None:
         table.ledger.caution("irregular", "", "no time column: the rows are the steps", table.rows)
-    again = _told_again(table, head, time, {identity, *target, *variates, *known})
-    values, targets = _find_values(table, head, {identity, time, *known, *again}, tuple(target), tuple(variates))
     wanted = resample or freq
     given = parse(wanted) if wanted is not None else None
     steps = given is not None and given.unit == "step"
-    axis = axis_of(table, identity, time, dates, steps=steps, resample=given if resample else None)
+    if len(ids) == 1 and time is not None and not given_ids:
+        repeated = int((~axis_of(table, ids[0], time, dates, steps=steps).fresh).sum())
+        if repeated > NEARLY * table.rows:
+            ids = find_keys(table, time, *_key_candidates(table, head, taken)) or ids
+    keys = ids if len(ids) > 1 else ()
+    identity = joined_name(keys) if keys else ids[0] if ids else None
+    again = _told_again(table, head, time, {*ids, *target, *variates, *known, *ignored})
+    values, targets = _find_values(table, head, {time, *known, *ignored, *again}, ids, tuple(target), tuple(variates))
+    axis = axis_of(joined(table, keys), identity, time, dates, steps=steps, resample=given if resample else None)
     if given is not None and axis.time_type.steps != (given.unit == "step"):
         kind = "counts steps" if axis.time_type.steps else "tells the time"
         raise UsageError(
@@ -189,15 +213,26 @@ def understand(
         resample=resample is not None,
         decimal=table.decimal,
         missing_codes=tuple(dict.fromkeys(float(code) for code in missing_codes)),
+        max_repaired=max_repaired,
+        keys=keys,
     )
 
 
 def shaped(table: Table, schema: Schema) -> Table:
-    """The table with the column of times that a schema has, made from several where they were so at the fit."""
-    if not schema.time_parts and schema.spread is None:
-        return table
-    shape = Shape(schema.time or "", schema.time_parts, schema.time_roles, schema.spread, schema.rules)
-    return reshape(table, shape, {*ALL_ID_NAMES, (schema.id or "").lower()})[0]
+    """The table with the columns of time and id that a schema has, made from several where the fit made them so."""
+    if schema.time_parts or schema.spread is not None:
+        shape = Shape(schema.time or "", schema.time_parts, schema.time_roles, schema.spread, schema.rules)
+        table = reshape(table, shape, {*ALL_ID_NAMES, *(name.lower() for name in schema.ids)})[0]
+    return joined(table, schema.keys)
+
+
+def _given_ids(table: Table, id_col: str | None) -> tuple[str, ...]:
+    """The id columns that were named: one, or several as `a,b`."""
+    if id_col is None:
+        return ()
+    if id_col in table.schema or "," not in id_col:
+        return (id_col,)
+    return tuple(dict.fromkeys(name.strip() for name in id_col.split(",")))
 
 
 def _check_known(table: Table, known: Sequence[str], taken: set[str | None]) -> None:
@@ -227,14 +262,29 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     absent = tuple(name for name in schema.values if name not in table.schema)
     some = schema.targets < len(schema.values)
     needed = schema.values if schema.layout != "wide" else schema.values[: schema.targets] if some else ()
-    require_columns(table, [c for c in (schema.id, schema.time, *schema.known) if c is not None] + list(needed))
+    require_columns(table, [c for c in (*schema.ids, schema.time, *schema.known) if c is not None] + list(needed))
     if not found:
         raise DataError(f"{table.origin}: none of the trained columns is there.", _nearest(schema.values[0], table))
     if schema.layout != "wide":
         return found, absent, ()
-    trained = {*schema.values, schema.id, schema.time, *schema.known}
+    trained = {*schema.values, *schema.ids, schema.time, *schema.known}
     new = tuple(n for n, t in table.schema.items() if n not in trained and _is_number(t))
     return found, absent, new
+
+
+def require_share(table: Table, limit: float, repaired: int, whole: int, what: str, advice: str) -> None:
+    """Raise DataError where a repair would touch `repaired` of `whole` rows or values, a larger share than `limit`.
+
+    `what` says what is wrong, `advice` what else to do than to allow it.
+    """
+    share = repaired / whole if whole else 0.0
+    if share <= limit:
+        return
+    enough = min(0.99, np.ceil(share * 100) / 100)
+    raise DataError(
+        f"{table.origin}: {what}; that is {share:.0%}, and at most {limit:.0%} are repaired.",
+        f"{advice} To have it repaired all the same: --set data.max_repaired={enough:g}",
+    )
 
 
 def require_columns(table: Table, names: Sequence[str]) -> None:
@@ -292,25 +342,47 @@ def share_on_step(table: Table, schema: Schema) -> float:
 
 def infer_step(table: Table, axis: Axis) -> Frequency:
     """The step of an axis, from all rows."""
-    return infer(axis.distinct()[0], axis.offsets(), axis.time_type, table.origin)[0]
+    return infer(*_told_short(axis.distinct()[0], axis.offsets(), axis.time_type), axis.time_type, table.origin)[0]
+
+
+def _told_short(times: np.ndarray, offsets: np.ndarray, time_type: TimeType) -> tuple[np.ndarray, np.ndarray]:
+    """Times and offsets of which the same step is inferred: two rows a series where every step of all is the same.
+
+    Else they are given back as they are. Looked at in parts, as the steps of 20 million rows at once cost more than all
+    the rest. Months are no steps of one length, and clocks of a zone change: these are inferred from all rows.
+    """
+    if len(times) < PART or time_type.zone is not None:
+        return times, offsets
+    first = int(np.argmax(np.diff(offsets) > 1))
+    step = times[offsets[first] + 1] - times[offsets[first]]
+    if not 0 < step < 27 * DAY or offsets[first + 1] - offsets[first] < 2:
+        return times, offsets
+    for begin in range(0, len(times) - 1, PART):
+        other = np.flatnonzero(np.diff(times[begin : begin + PART + 1]) != step) + begin + 1
+        if len(other) > len(offsets) or not np.isin(other, offsets, assume_unique=True).all():
+            return times, offsets
+    rows = np.minimum(np.diff(offsets), 2)
+    kept = np.stack([offsets[:-1], np.minimum(offsets[:-1] + 1, len(times) - 1)], axis=1)[np.arange(2) < rows[:, None]]
+    return times[kept], np.append(0, np.cumsum(rows))
 
 
 def _axis(
     table: Table, identity: str | None, time: str | None, rules: Rules, steps: bool, resample: Frequency | None
 ) -> Axis:
-    columns = table.collect(*dict.fromkeys(c for c in (identity, time) if c is not None))
     if identity is None:
         keys, codes = pl.Series([""]), np.zeros(table.rows, np.uint16)
     else:
-        keys, codes = _coded(table, columns[identity])
+        keys, codes = _coded(table, identity)
     order = None if (codes[1:] >= codes[:-1]).all() else np.argsort(codes, kind="stable")
     codes = codes if order is None else codes[order]
     if time is None:
         first = np.searchsorted(codes, np.arange(len(keys)))
         times, time_type = np.arange(table.rows) - first[codes], TimeType(pl.Int64())
     else:
-        times, time_type = parse_times(columns[time], table.where, steps=steps, rules=rules)
-        _note_reading(table, columns[time], times, time_type)
+        column = table.collect(time).to_series()
+        times, time_type = parse_times(column, table.where, steps=steps, rules=rules)
+        _note_reading(table, column, times, time_type)
+        del column
         times = times if order is None else times[order]
     back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
     if back.any() and (moved := end_of_day(times, codes)) is not None:
@@ -333,23 +405,28 @@ def _axis(
     return Axis(keys, codes, times, time_type, order, backwards, first_backwards, fresh)
 
 
-def _coded(table: Table, ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """The distinct ids, sorted, in their type; and for every row which one it is."""
-    if ids.null_count():
-        row = int(ids.is_null().arg_max() or 0)
-        raise DataError(
-            f'{table.where(row)}: the id in column "{ids.name}" is missing.',
-            "Fill the id in, or remove the row.",
-        )
-    plain = ids.cast(pl.String) if ids.dtype in (pl.Categorical, pl.Enum) else ids
-    runs = plain.rle_id().to_numpy()
-    changes = np.ones(len(runs), bool)
-    changes[1:] = runs[1:] != runs[:-1]
-    heads = plain.gather(np.flatnonzero(changes))  # ids mostly stand in blocks: far fewer to rank
-    keys = heads.unique().sort()
-    codes = heads.rank("dense").to_numpy()[runs] - 1
+def _coded(table: Table, name: str) -> tuple[pl.Series, np.ndarray]:
+    """The distinct ids of a column, sorted, in their type; and for every row which one it is.
+
+    Read in parts: the ids of 20 million rows as text would be the largest thing that a fit ever holds.
+    """
+    heads, lengths = [], []  # ids mostly stand in blocks: far fewer to rank
+    for first in range(0, table.rows, PART):
+        ids = table.collect(pl.col(name).slice(first, PART)).to_series()
+        if ids.null_count():
+            row = first + int(ids.is_null().arg_max() or 0)
+            raise DataError(
+                f'{table.where(row)}: the id in column "{name}" is missing.',
+                "Fill the id in, or remove the row.",
+            )
+        blocks = (ids.cast(pl.String) if ids.dtype in (pl.Categorical, pl.Enum) else ids).rle().struct
+        heads.append(blocks.field("value"))
+        lengths.append(blocks.field("len").to_numpy())
+    every = pl.concat(heads)
+    keys = every.unique().sort()
     # Sixteen bits let numpy sort by counting instead of comparing.
-    return keys.cast(ids.dtype), codes.astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
+    numbers = (every.rank("dense").to_numpy() - 1).astype(np.uint16 if len(keys) < 1 << 16 else np.int32)
+    return keys.cast(table.schema[name]), np.repeat(numbers, np.concatenate(lengths))
 
 
 _MIDNIGHT_BEFORE = "00:00 at the end of a day is 00:00 of the next day"
@@ -433,41 +510,69 @@ def _distinct(table: Table, *names: str) -> int:
     return int(table.collect(pl.struct(names).n_unique() if len(names) > 1 else pl.col(names[0]).n_unique()).item())
 
 
-def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str | None]) -> str | None:
+def _find_id(table: Table, head: pl.DataFrame, time: str | None, taken: set[str | None]) -> tuple[str, ...]:
+    """The column that tells the series apart, or several that do so together; () for one series."""
     free = [c for c in head.columns if c not in taken and not table.schema[c].is_float()]
     sure = sorted((_alias(c, SURE_ID_NAMES), c) for c in free if _alias(c, SURE_ID_NAMES) < len(SURE_ID_NAMES))
     if sure:
-        return sure[0][1]
+        return (sure[0][1],)
     if time is None or (repeated := table.rows - _distinct(table, time)) == 0:
-        return None
+        return ()
     many = repeated >= MANY * table.rows
     candidates = []
     for name in free:
         rank, dtype = _alias(name, ID_NAMES), table.schema[name]
-        label = dtype in (pl.String, pl.Categorical, pl.Enum) and many and not looks_like_times(head[name])
+        label = _is_label(dtype) and many and not looks_like_times(head[name])
         if rank < len(ID_NAMES) or label:
             candidates.append((table.rows - _distinct(table, name, time), rank, name))
     best = min(candidates, default=None)
-    if best is not None and best[0] <= 0.05 * table.rows and best[0] < repeated:
-        return best[2]
+    if best is not None and best[0] <= NEARLY * table.rows and best[0] < repeated:
+        return (best[2],)
     if many:
+        if keys := find_keys(table, time, *_key_candidates(table, head, taken)):
+            return keys
         several = ", ".join(f'"{name}"' for *_, name in candidates)
         raise DataError(
             f'{table.origin}: {repeated} of {table.rows} rows repeat a time of "{time}", '
-            f"and no column alone tells the series apart{f' ({several} do not)' if several else ''}.",
-            "Name the id with --id-col; join several keys into one column first.",
+            f"and no columns tell the series apart{f' ({several} do not)' if several else ''}.",
+            "Name the id with --id-col, several columns as --id-col A,B.",
         )
-    return None
+    return ()
+
+
+def _is_label(dtype: pl.DataType) -> bool:
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _key_candidates(
+    table: Table, head: pl.DataFrame, taken: set[str | None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that may be part of an id, and those of them that are so by name or type."""
+    columns, likely = [], []
+    for name, dtype in table.schema.items():
+        if (
+            name in taken
+            or _alias(name, TIME_NAMES) < len(TIME_NAMES)
+            or _alias(name, TARGET_NAMES) < len(TARGET_NAMES)
+        ):
+            continue
+        if (_is_label(dtype) and not looks_like_times(head[name])) or dtype.is_integer():
+            columns.append(name)
+            if _is_label(dtype) or _alias(name, ALL_ID_NAMES) < len(ALL_ID_NAMES):
+                likely.append(name)
+    return tuple(columns), tuple(likely)
 
 
 def _find_values(
     table: Table,
     head: pl.DataFrame,
     taken: set[str | None],
+    ids: tuple[str, ...],
     target: tuple[str, ...],
     variates: tuple[str, ...],
 ) -> tuple[tuple[str, ...], int]:
     """Value columns, targets first, and how many are targets."""
+    taken = {*taken, *ids}
     asked = tuple(dict.fromkeys((*target, *variates)))
     if clash := [name for name in asked if name in taken]:
         raise UsageError(
@@ -488,6 +593,8 @@ def _find_values(
         if reason is None and name not in asked:
             found.append(name)
         elif reason is not None:
+            if reason == "text":
+                reason = _use_of_text(table, name, ids)
             table.ledger.repair("column-dropped", 1, name, reason)
     if not found:
         raise DataError(f"{table.origin}: no column holds numbers.", "Name the values with --target.")
@@ -507,7 +614,7 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
     if dtype.is_temporal():
         return "a further column of times"
     if dtype == pl.Boolean:
-        return "truth values; name it with --variates to use it"
+        return "truth values; to use it: --variates, or --known-future where its future is known"
     if head[name].null_count() == head.height and table.collect(pl.col(name).null_count()).item() == table.rows:
         return "holds no value"
     if _is_number(dtype):
@@ -527,6 +634,23 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
         raise bad_cell(table, name, first_bad(found, text), text)
     missing = text.is_in(MISSING) | text.is_null()
     table.ledger.caution("text-column", name, quoted(text.filter(~missing).first())[1:-1], int((~missing).sum()))
+    return "text"
+
+
+def _use_of_text(table: Table, name: str, ids: tuple[str, ...]) -> str:
+    """Why a text column is left out, and how it can be used."""
+    if ids:
+        last = pl.struct(ids) == pl.struct(ids).shift()
+        moves = table.collect((last & (pl.col(name) != pl.col(name).shift())).any()).item()
+        if not moves:  # in a block of rows of one id; an id may have several blocks
+            pairs, series = (table.collect(pl.struct(names).n_unique()).item() for names in ((*ids, name), ids))
+            if pairs == series:
+                return "text, the same in all rows of a series: a static feature, to be given with --static FILE"
+    few = table.collect(pl.col(name).n_unique()).item()
+    if few <= CATEGORIES:
+        return (
+            f"text of {few} categories: to use them, write them as columns of 0 and 1 for --known-future or --variates"
+        )
     return "text"
 
 
