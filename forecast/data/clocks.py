@@ -1,5 +1,6 @@
 """Changes of the clock in local times without a zone: the hour that is told twice, and the one that never is."""
 
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from .week import DAY, HOUR
 # One zone for each rule of when and at which hour clocks change.
 _ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "Europe/Athens", "Australia/Sydney", "Pacific/Auckland")
 _SHARE = 0.5  # of a zone's changes in the span of the data that must show
+_BY_CHANCE = 0.1  # odds, at most, that other gaps and repeats fall on that many changes of any zone
 
 
 class Changes(NamedTuple):
@@ -38,9 +40,15 @@ def find_changes(repeated: np.ndarray, missing: np.ndarray, span: tuple[int, int
             days = len(np.unique(np.concatenate([repeated[found.repeated], missing[found.missing]]) // DAY))
             if days and (best is None or days > best[0]):
                 best = days, found
-    if best is None or best[0] < _SHARE * _changes_between(*span, best[1].zone):
+    if best is None:
         return None
-    return best[1]
+    shown, found = best
+    changes = _changes_between(*span, found.zone)
+    others = len(np.unique(np.concatenate([repeated, missing]) // HOUR)) - shown
+    rate = min((max(others, 0) + 0.5) / max((span[1] - span[0]) // HOUR, 1), 1.0)
+    tail = sum(comb(changes, k) * rate**k * (1 - rate) ** (changes - k) for k in range(shown, changes + 1))
+    by_chance = 2 * len(_ZONES) * tail
+    return found if shown >= _SHARE * changes and by_chance < _BY_CHANCE else None
 
 
 def _odd_hours(wall: np.ndarray, zone: str) -> tuple[np.ndarray, np.ndarray]:

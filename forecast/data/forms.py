@@ -46,7 +46,7 @@ _SHAPES = {
     "%B": "[A-Za-z]{3,9}",
     "%a": "[A-Za-z]{3}",
 }
-_SHAPES |= {"%q": "[1-4]", "%u": "[1-7]"} | {f"%{c}": r"\d{1,2}" for c in "mdV"}
+_SHAPES |= {"%q": r"\d", "%u": r"\d"} | {f"%{c}": r"\d{1,2}" for c in "mdV"}
 _DIGIT = re.compile(r"\d")
 _CLOCK = re.compile(
     r"(?P<joint>T|t|,? )(?P<hour>\d{1,2})"

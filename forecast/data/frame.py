@@ -223,8 +223,10 @@ def _note_repairs(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequen
 
     again = np.flatnonzero(~axis.fresh)
     times, _ = axis.distinct()
-    leap = np.flatnonzero((np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1]))
-    steps = np.diff(grid.steps)[leap] - 1
+    leap = steps = np.zeros(0, np.int64)
+    if grid.gaps:
+        leap = np.flatnonzero((np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1]))
+        steps = np.diff(grid.steps)[leap] - 1
     known = np.zeros(0, np.int64)  # times told twice by a change of the clock
     change: tuple[int, str, str] | None = None
     local = axis.time_type.zone is None and frequency.unit == "us" and HOUR % frequency.count == 0

@@ -83,9 +83,10 @@ def _number_role(name: str, seen: pl.Series) -> str | None:
         return None
     low, high = int(whole.min()), int(whole.max())  # type: ignore[arg-type]
     for role, names in _NAMES.items():
-        if name in names and _RANGES[role][0] <= low and high <= _RANGES[role][1]:
+        # A few values that no such part can have are told of with their row, once the parts are joined.
+        if name in names and float(whole.is_between(*_RANGES[role]).mean()) >= 0.95:  # type: ignore[arg-type]
             return role
-    if name in (*_NAMES["hour"], "hhmm") and low >= 0 and 24 < high <= 2400 and bool((whole % 100 < 60).all()):
+    if name in (*_NAMES["hour"], "hhmm") and low >= 0 and 100 <= high <= 2400 and bool((whole % 100 < 60).all()):
         return "hhmm"
     if name in _DATE_NAMES and low >= 15000101 and high <= 22001231:
         return "date" if read_form(whole.cast(pl.String), "%Y%m%d")[0].null_count() == 0 else None
@@ -142,9 +143,11 @@ def find_parts(head: pl.DataFrame, named: tuple[str, ...], taken: set[str | None
             return None
     elif "year" in first:
         finer = next((role for role in ("month", "quarter", "week", "yearday") if role in first), None)
-        if finer is None or first[finer].n_unique() == 1:
+        if finer is None:
             return None
         chosen = ["year", finer] + (["day"] if finer == "month" and "day" in first else [])
+        if all(first[role].n_unique() == 1 for role in chosen[1:]):
+            return None
         if chosen[-1] in ("day", "yearday"):
             chosen += _time_of_day(first)
     else:
@@ -268,12 +271,14 @@ def _calendar_days(columns: pl.DataFrame, parts: Mapping[str, str], where: Calla
     elif "week" in parts:
         text, form = years + "-W" + digits("week"), "%G-W%V"
     else:
-        text, form = years + " " + digits("yearday", 3) + " 01", "%Y %j %H"
+        text, form = years + "-01-01", "%Y-%m-%d"
     moments = read_form(text, form)[0]
     if moments.null_count():
         row = int(moments.is_null().arg_max() or 0)
         raise DataError(f"{where(row)}: there is no day {text[row]}.", "Correct the date, or remove the row.")
-    return moments.to_physical() - (HOUR if "yearday" in parts else 0)
+    if "yearday" not in parts:
+        return moments.to_physical()
+    return moments.to_physical() + (_whole(columns[parts["yearday"]], "yearday", where) - 1) * DAY
 
 
 def _clock_times(column: pl.Series, where: Callable[[int], str]) -> tuple[pl.Series, int]:

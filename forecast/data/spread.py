@@ -48,7 +48,9 @@ def find_spread(
                 return Spread(kind, tuple(names), tuple(names.values()), {role: column.name})
     names = (found.get("year") or _times(free, dates)) if tells in (None, "time") else {}
     if names and (tells or not any(looks_like_times(column) for column in free if column.name not in names)):
-        return Spread("time", tuple(names), tuple(names.values()), {})
+        moments = parse_times(pl.Series(names.values()), str, dates)[0]
+        ordered = list(names) if moments[0] < moments[-1] else list(reversed(names))
+        return Spread("time", tuple(ordered), tuple(names[name] for name in ordered), {})
     return None
 
 
