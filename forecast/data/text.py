@@ -167,11 +167,13 @@ def _named(text: pl.DataFrame, layout: Layout, name: str, repairs: list[Entry]) 
         refuse_repeated_names(cells, name)
         if len(cells) != text.width:  # what polars makes of odd quotes
             cells = text.columns
-    if text.width > 1 and cells[-1] == "" and text.to_series(-1).null_count() == text.height:
+    width = text.width
+    while text.width > 1 and cells[-1] == "" and text.to_series(-1).null_count() == text.height:
         text, cells = text.drop(text.columns[-1]), cells[:-1]
-        detail = "an empty column at the end of each line"
-        repairs.append(("column-dropped", 1, f"line {_line_of(0, layout)}", detail))
-    given = [" ".join(column.split("\n")).strip() for column in text.columns]
+    if text.width < width:
+        detail = "empty at the end of each line, and without a name"
+        repairs.append(("column-dropped", width - text.width, f"line {_line_of(0, layout)}", detail))
+    given = [" ".join(column.split("\n")).strip().replace('""', '"') for column in text.columns]
     names = [str(i) if cell == "" else given[i] or str(i) for i, cell in enumerate(cells)]
     refuse_repeated_names(names, name)
     text.columns = names
