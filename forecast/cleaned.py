@@ -1,13 +1,14 @@
 """The table that a frame stands for: what `forecast doctor --fix` writes, and where its rows came from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from .data.calendar import positions, times_at
 from .data.frame import SeriesFrame
-from .data.schema import axis_of, numbers_in
+from .data.keys import joined
+from .data.schema import axis_for, numbers_in, shaped
 from .data.table import Table
 from .data.times import restore
 
@@ -27,8 +28,8 @@ class Origin:
 
 def origin(table: Table, frame: SeriesFrame) -> Origin:
     """Where the rows of the table stand in the frame."""
-    schema, panel = frame.schema, frame.schema.layout == "panel"
-    axis = axis_of(table, schema.id, schema.time, schema.dates, steps=frame.frequency.unit == "step")
+    table, panel = joined(shaped(table, frame.schema), frame.schema.keys), frame.schema.layout == "panel"
+    axis = axis_for(table, frame.schema)
     offsets = np.arange(len(frame.names) + 1) * len(frame.values) if panel else frame.offsets
     begin = frame.start if panel else frame.start[axis.codes]
     steps = positions(axis.times, begin, frame.frequency, axis.time_type.zone)
@@ -36,7 +37,8 @@ def origin(table: Table, frame: SeriesFrame) -> Origin:
     rows = np.arange(table.rows) if axis.order is None else axis.order
     if axis.fresh.all():
         return Origin(rows, places, places[:0], offsets)
-    return Origin(rows[axis.fresh], places[axis.fresh], places[~axis.fresh], offsets)
+    merged = places[:0] if frame.schema.resample else places[~axis.fresh]
+    return Origin(rows[axis.fresh], places[axis.fresh], merged, offsets)
 
 
 def step_share(found: Origin) -> tuple[float, int]:
@@ -56,6 +58,7 @@ def clean_table(table: Table, frame: SeriesFrame) -> pl.DataFrame:
     Columns that are not used are left out; a file without a header gets names. A long table stays long.
     """
     schema, found = frame.schema, origin(table, frame)
+    table = joined(shaped(table, schema), schema.keys)
     panel = schema.layout == "panel"
     owner = np.repeat(np.arange(len(found.offsets) - 1), np.diff(found.offsets))
     steps = np.arange(found.offsets[-1]) - found.offsets[owner]
@@ -67,14 +70,20 @@ def clean_table(table: Table, frame: SeriesFrame) -> pl.DataFrame:
     columns = {}
     if schema.time is not None or nameless:
         name = schema.time if schema.time is not None and not nameless else "ds"
-        columns[schema.time or "ds"] = restore(times, frame.time_type, name)
+        # 24:00, or 00:00 of the day before, would have to be repaired again.
+        columns[schema.time or "ds"] = restore(times, replace(frame.time_type, midnight=None), name)
     if schema.id is not None:
         ids = frame.names if panel else frame.keys
+        first = found.rows[np.searchsorted(found.places, found.offsets[:-1])]
+        for part in schema.keys:
+            columns[part] = table.collect(part).to_series().gather(first[owner])
         columns[schema.id] = ids.gather(owner).alias("unique_id" if nameless else schema.id)
     for names, block in ((schema.values, frame.values), (schema.known, frame.known)):
         for number, name in enumerate(names):
             values = block.T.reshape(-1) if panel else block[:, number]
             columns[name] = _exact(table, name, values, source)
+    if schema.keys:
+        del columns[str(schema.id)]
     return pl.DataFrame([columns[name] for name in dict.fromkeys((*table.schema, *columns)) if name in columns])
 
 
@@ -83,8 +92,8 @@ def _exact(table: Table, name: str, values: np.ndarray, source: np.ndarray) -> p
     rounded = pl.Series(name, values, dtype=pl.Float32).fill_nan(None)
     given = table.collect(name).to_series()
     if not (given.dtype.is_numeric() or given.dtype == pl.Boolean):
-        numbers, _ = numbers_in(table, given.cast(pl.String))
-        given = pl.Series(name, [None] * table.rows, dtype=pl.Float64) if numbers is None else numbers.alias(name)
+        numbers = numbers_in(table, given.cast(pl.String))
+        given = numbers.values.alias(name) if numbers is not None else given.cast(pl.Float64, strict=False)
         if ((given % 1 == 0) & (given.abs() < 2**53)).all():
             given = given.cast(pl.Int64)
     exact = given.gather(pl.Series(source).set(pl.Series(source < 0), None))

@@ -43,9 +43,16 @@ KnownFuture = Annotated[
 ]
 Static = Annotated[str | None, typer.Option("--static", help="Table with one row of features a series.")]
 IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
-TimeCol = Annotated[str | None, typer.Option(help="Column of the time.")]
+TimeCol = Annotated[str | None, typer.Option(help="Column of the time, or several that tell it: Date,Time.")]
 Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
+Resample = Annotated[str | None, typer.Option(help="Take the mean of every step, e.g. of every h or D.")]
 Dates = Annotated[str | None, typer.Option(help="day-first or month-first, where the dates do not tell.")]
+DecimalMark = Annotated[
+    str | None, typer.Option("--decimal", help="point or comma, where numbers such as 1,234 do not tell.")
+]
+MissingCodes = Annotated[
+    str | None, typer.Option("--missing-codes", help="Numbers that stand for a missing value, e.g. -200,-9999.")
+]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse data that need a repair.")]
 Levels = Annotated[str | None, typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")]
@@ -94,7 +101,10 @@ def fit(
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
+    resample: Resample = None,
     dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
     strict: Strict = None,
     levels: Levels = None,
     time_limit: TimeLimit = None,
@@ -115,7 +125,8 @@ def fit(
 
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates, known_future=known_future, static=static,
+        freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
+        known_future=known_future, static=static,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
         experiment=experiment,
     )  # fmt: skip
@@ -272,7 +283,10 @@ def compare(
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
+    resample: Resample = None,
     dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
     strict: Strict = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop training of each fit after e.g. 90s, 10m, 2h.")] = None,
     precision: Precision = None,
@@ -293,8 +307,8 @@ def compare(
 
     given = _given(
         target=target, variates=variates, known_future=known_future, static=static, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates, strict=strict, time_limit=_seconds(time_limit), precision=precision, device=device,
-        experiment=experiment,
+        freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes, strict=strict,
+        time_limit=_seconds(time_limit), precision=precision, device=device, experiment=experiment,
     )  # fmt: skip
     if output is not None:
         table.require_writable(output)
@@ -482,6 +496,8 @@ class _Progress:
         names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
         _log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
         _log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
+        ends = "; ".join(f"{part} {' to '.join(span)}" for part, span in facts["split"].items())
+        _log(f"split by {facts['split_by']}: {ends}")
         _tell_ledger(facts)
 
     def stage(self, text: str) -> None:
@@ -513,6 +529,7 @@ def _show_fit(document: Mapping[str, Any]) -> None:
         ("original", "mae"),
         ("original", "rmse"),
         ("original", "mase"),
+        ("original", "smape"),
     ]
     scores = document["scores"]
     best = {
@@ -523,7 +540,7 @@ def _show_fit(document: Mapping[str, Any]) -> None:
         for column in columns
     }
     _echo("")
-    _echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>22}")
+    _echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>28}")
     _echo(f"{'':<18}" + "".join(f"{name:>12}" for _, name in columns))
     for who, found in scores.items():
         cells = ""

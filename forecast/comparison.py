@@ -282,7 +282,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
         "seed": (whole, [row["seed"] for row in rows]),
         "mse_scaled": (real, [row["scaled"]["mse"] for row in rows]),
         "mae_scaled": (real, [row["scaled"]["mae"] for row in rows]),
-        **{name: (real, [row["original"][name] for row in rows]) for name in ("mae", "rmse", "mase")},
+        **{name: (real, [row["original"].get(name) for row in rows]) for name in ("mae", "rmse", "mase", "smape")},
         "mse_published": (real, [row["published"] and row["published"]["mse"] for row in rows]),
         "mae_published": (real, [row["published"] and row["published"].get("mae") for row in rows]),
         "run": (text, [row["run"] for row in rows]),

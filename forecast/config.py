@@ -35,10 +35,16 @@ class DataConfig:
     id_col: str | None = None
     time_col: str | None = None
     freq: str | None = None  # pandas alias of the step, instead of the inferred one
+    resample: str | None = None  # step whose means replace the values, where the times are irregular or too fine
     dates: Literal["day-first", "month-first"] | None = None
+    decimal: Literal["point", "comma"] | None = None  # what "1,234" and "1.234" mean, where the file does not tell
+    missing_codes: tuple[float, ...] = ()  # numbers that stand for a missing value, as -200 or -9999
     marks: str = "auto"  # calendar features of this frequency; "auto": the data's own; "none"
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)  # shares of rows, where no published split applies
+    split_col: str | None = None  # column that marks the rows of the test; found if not given; "none": the shares
     strict: bool = False  # refuse data that need a repair
+    max_repaired: float = 0.5  # refuse a repair that touches a larger share of the rows
+    short_series: Literal["drop", "pad"] = "drop"  # too short for a window: left out, or padded in front as unseen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,9 @@ class TrackConfig:
     """Where the run is kept and what it is judged by."""
 
     experiment: str = "forecast"
-    metric: Literal["mse", "mae", "rmse", "mase"] = "mse"  # mse on the scaled axis, the others in original units
+    metric: Literal["mse", "mae", "rmse", "mase", "smape"] = (
+        "mse"  # mse on the scaled axis, the others in original units
+    )
     levels: tuple[int, ...] = (80, 95)  # prediction intervals to measure and report, per cent
 
 
@@ -322,6 +330,11 @@ def _check(data: DataConfig, train: TrainConfig, track: TrackConfig) -> None:
         raise UsageError(
             f"data.split is {list(data.split)}; its three shares must be positive and sum to 1.",
             "E.g. --set data.split=[0.7,0.1,0.2].",
+        )
+    if not 0 <= data.max_repaired < 1:
+        raise UsageError(
+            f"data.max_repaired is {data.max_repaired}; it is a share, from 0 to below 1.",
+            "E.g. --set data.max_repaired=0.7.",
         )
     for level in track.levels:
         if not 50 <= level <= 99:

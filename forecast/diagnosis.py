@@ -13,7 +13,7 @@ import polars as pl
 from . import diagnosis_page, diagnosis_text
 from .cleaned import Origin, clean_table, origin, step_share
 from .config import flags, resolve
-from .data import calendar, table
+from .data import calendar, table, week
 from .data.frame import SeriesFrame
 from .data.times import quoted
 from .errors import DataError
@@ -171,8 +171,8 @@ def _document(
 ) -> dict[str, Any]:
     frame, schema = found.frame, found.frame.schema
     columns: dict[str, list[str]] = {
-        "id": _names(schema.id),
-        "time": _names(schema.time),
+        "id": list(schema.ids),
+        "time": list(schema.time_parts) or _names(schema.time),
         "values": list(schema.values),
         "left_out": left_out(found.table, schema),
     }
@@ -237,7 +237,9 @@ def _note_outliers(found: Understood) -> None:
 def _note_short(found: Understood, planned: Read | None) -> None:
     """Caution for series that have no room for one window."""
     frame, lengths = found.frame, np.diff(found.frame.offsets)
-    if any(repair.kind == "series-dropped" for repair in found.table.ledger.repairs):
+    ledger = found.table.ledger
+    said = [*(repair.kind for repair in ledger.repairs), *(caution.kind for caution in ledger.cautions)]
+    if "series-dropped" in said or "short-series" in said:
         return
     needed = int(lengths.max()) + 1
     if planned is not None:
@@ -248,7 +250,7 @@ def _note_short(found: Understood, planned: Read | None) -> None:
     if short.any():
         key = str(frame.keys[int(short.argmax())])
         value = f"{int(lengths[short].min())} rows" + (f", first {quoted(key)}" if key else "")
-        found.table.ledger.caution("short-series", frame.schema.id or "", value, int(short.sum()))
+        ledger.caution("short-series", frame.schema.id or "", value, int(short.sum()))
 
 
 def _sketches(frame: SeriesFrame, where: Origin, periods: tuple[int, ...]) -> list[Sketch]:
@@ -284,7 +286,7 @@ def _step(frequency: calendar.Frequency) -> str:
         return "one of the time column" if frequency.count == 1 else f"{frequency.count} of the time column"
     units = [(12, "year"), (1, "month")]
     if frequency.unit == "us":
-        units = [(calendar.WEEK, "week"), (calendar.DAY, "day"), (calendar.HOUR, "hour"), (calendar.MINUTE, "minute")]
+        units = [(week.WEEK, "week"), (week.DAY, "day"), (week.HOUR, "hour"), (week.MINUTE, "minute")]
         units += [(calendar.SECOND, "second"), (1, "microsecond")]
     size, unit = next((size, unit) for size, unit in units if frequency.count % size == 0)
     count = frequency.count // size
@@ -296,5 +298,5 @@ def _named(period: int, frequency: calendar.Frequency) -> str:
     if frequency.unit == "month":
         return "a year"
     size = period * frequency.count
-    words = {calendar.HOUR: "an hour", calendar.DAY: "a day", calendar.WEEK: "a week", calendar.MINUTE: "a minute"}
+    words = {week.HOUR: "an hour", week.DAY: "a day", week.WEEK: "a week", week.MINUTE: "a minute"}
     return words.get(size, "a year")

@@ -52,7 +52,9 @@ def explain(
     if not hasattr(fitted, "network"):
         fitted = open_folder(locate(model))
     try:
-        return _explained(fitted, table.read(data), windows, repeats, seed, static, told or (lambda text: None))
+        return _explained(
+            fitted, table.read(data, fitted.schema.decimal), windows, repeats, seed, static, told or (lambda text: None)
+        )
     except Exception as error:
         raise own(error) from error.__cause__
 

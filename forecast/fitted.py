@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from .calibrate import Calibration
 from .data import calendar, table
 from .data.covariates import Feature, encode_static, history_ends, owners, require_known, with_future
-from .data.frame import Schema, SeriesFrame, columns_present, frame_series
+from .data.frame import Schema, SeriesFrame, columns_present, frame_series, owner_of_rows
+from .data.keys import with_parts
 from .data.scale import Scaler
 from .data.times import restore
 from .data.windows import WindowBuffer, WindowDataset, WindowShape
@@ -43,23 +44,41 @@ def window_buffer(frame: SeriesFrame, marks: Sequence[str]) -> WindowBuffer:
         for block in blocks:
             np.nan_to_num(block, copy=False)
     np.nan_to_num(frame.known, copy=False)
-    codes = np.empty((len(frame.values), len(marks)), dtype=np.int16)
-    if marks:
-        step, zone = 1_000_000, frame.time_type.zone
-        for first in range(0, len(codes), step):
-            rows = np.arange(first, min(first + step, len(codes)))
-            series = np.searchsorted(frame.offsets, rows, side="right") - 1
-            times = calendar.times_at(frame.start[series], rows - frame.offsets[series], frame.frequency, zone)
-            codes[rows] = calendar.mark_codes(times, marks, zone)
     return WindowBuffer(
         values=torch.from_numpy(frame.values),
         seen=seen,
-        codes=torch.from_numpy(codes),
+        codes=torch.from_numpy(_mark_codes(frame, marks)),
         divisor=torch.from_numpy(calendar.mark_scale(marks)),
         offsets=torch.from_numpy(frame.offsets),
         known=torch.from_numpy(frame.known),
         static=torch.from_numpy(frame.static),
     )
+
+
+def _mark_codes(frame: SeriesFrame, marks: Sequence[str]) -> np.ndarray:
+    """Give the calendar features of every row, (R, K); where many series share an axis, worked out once for all."""
+    codes = np.empty((len(frame.values), len(marks)), dtype=np.int16)
+    if not marks:
+        return codes
+    frequency, zone, lengths = frame.frequency, frame.time_type.zone, np.diff(frame.offsets)
+    first = frame.start.min()
+    shift = calendar.positions(frame.start, first, frequency, zone)
+    span = int((shift + lengths).max())
+    shared = None
+    if 2 * span <= len(codes) and (calendar.times_at(first, shift, frequency, zone) == frame.start).all():
+        shared = calendar.mark_codes(calendar.times_at(first, np.arange(span), frequency, zone), marks, zone)
+    step = 1_000_000
+    for begin in range(0, len(codes), step):
+        end = min(begin + step, len(codes))
+        series = owner_of_rows(frame.offsets, begin, end)
+        steps = np.arange(begin, end) - frame.offsets[series]
+        if shared is not None:
+            codes[begin:end] = shared[shift[series] + steps]
+        else:
+            codes[begin:end] = calendar.mark_codes(
+                calendar.times_at(frame.start[series], steps, frequency, zone), marks, zone
+            )
+    return codes
 
 
 @dataclass(frozen=True)
@@ -150,12 +169,14 @@ class Fitted:
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
-        schema = described["schema"]
+        schema: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in described["schema"].items()
+        }
         return cls(
             name=spec.name,
             config=config,
             shape=shape,
-            schema=Schema(**{**schema, "values": tuple(schema["values"]), "known": tuple(schema["known"])}),
+            schema=Schema(**schema),
             marks=tuple(described["marks"]),
             keys=tuple(described["keys"]),
             variates=tuple(described["variates"]),
@@ -201,14 +222,14 @@ class Fitted:
                 f"Horizon {steps} was asked for; this model forecasts 1 to {self.shape.horizon} steps.",
                 f"Ask for at most {self.shape.horizon}, or fit with --horizon {steps}.",
             )
-        read = table.read(data)
+        read = table.read(data, self.schema.decimal)
         if future is not None:
             if not self.schema.known:
                 raise UsageError(
                     "Rows of the future were given, but the model knows no covariate of the future.",
                     "Leave out --future, or fit with --known-future COLUMNS.",
                 )
-            read = with_future(read, table.read(future), self.schema)
+            read = with_future(read, table.read(future, self.schema.decimal), self.schema)
         frame = frame_series(read, self._schema_for(read))
         ends = history_ends(frame)
         require_known(frame, ends, self.shape.horizon, read.origin)
@@ -216,7 +237,13 @@ class Fitted:
         if told is not None:
             told(self._facts_of(read, frame))
         recent = _recent(frame, ends, self.shape.lookback, self.shape.horizon)
-        return table.to_library(self._forecast(recent, steps, levels, wide), read.library)
+        forecast = self._forecast(recent, steps, levels, wide)
+        if not wide:
+            names = frame.names[: len(frame.names) if self.shape.targets == self.shape.variates else self.shape.targets]
+            forecast = with_parts(
+                forecast, read, self.schema, frame.keys if frame.schema.layout == "channels" else names
+            )
+        return table.to_library(forecast, read.library)
 
     def _facts_of(self, read: table.Table, frame: SeriesFrame) -> dict[str, Any]:
         """What was read to forecast: source, rows, series, repairs, warnings, and what the model has not met."""

@@ -13,7 +13,7 @@ import numpy as np
 from . import figures
 from .report import DASH, MINUS, aligned, card, escaped, facts, legend, legend_key, shell, table
 
-METRICS = (("scaled", "mse"), ("scaled", "mae"), ("original", "mae"), ("original", "rmse"), ("original", "mase"))
+METRICS = (("scaled", "mse"), ("scaled", "mae"), *(("original", name) for name in ("mae", "rmse", "mase", "smape")))
 PRINTED = METRICS[:3]
 PUBLISHED = ("mse", "mae")  # what the papers print, on the scaled axis
 FAR = 1.6  # a method whose error is more than so many times the best is not drawn: it would flatten the others
@@ -43,7 +43,7 @@ def _row(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     means: dict[str, dict[str, float | None]] = {"scaled": {}, "original": {}}
     deviation: dict[str, dict[str, float | None]] = {"scaled": {}, "original": {}}
     for part, metric in METRICS:
-        values = [value for cell in done if (value := cell[part][metric]) is not None]
+        values = [value for cell in done if (value := cell[part].get(metric)) is not None]
         means[part][metric] = statistics.fmean(values) if values else None
         deviation[part][metric] = statistics.stdev(values) if len(values) > 1 else None
     published = first["published"]

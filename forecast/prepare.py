@@ -14,9 +14,11 @@ import numpy as np
 from .config import DataConfig, RunConfig
 from .data import calendar, catalogue, split, table
 from .data.covariates import Feature, only_history, read_static
-from .data.frame import SeriesFrame, fingerprint, frame_series, understand
+from .data.frame import SeriesFrame, fingerprint, frame_series, owner_of_rows, refuse_repairs, understand
+from .data.holdout import find_holdout, held_out, usual_count
 from .data.scale import Scaler
-from .data.schema import Schema, axis_of
+from .data.schema import Schema, axis_for, shaped
+from .data.short import note_short, padded, rows_needed
 from .errors import DataError, UsageError
 from .registry import find, network_class
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _USUAL = {
     "h": 24,
     "D": 14,
+    "B": 10,
     "W": 13,
     "month": 12,
     "quarter": 8,
@@ -44,6 +47,7 @@ class Understood:
     whole: SeriesFrame  # with the rows behind the history, which known covariates may have
     frame: SeriesFrame
     features: tuple[Feature, ...]  # how static features are encoded
+    split_col: str | None = None  # the column that marks a published hold-out
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,12 @@ def read(config: RunConfig, source: Any) -> Read:
 def interpret(config: RunConfig, source: Any) -> Understood:
     """Read the data and make series of them. Raises DataError or UsageError."""
     config, found, card = locate(config, source)
-    read_table = table.read(found)
+    read_table = table.read(found, config.data.decimal)
     data = config.data
+    named = {data.id_col, data.time_col, *data.target, *data.variates, *data.known_future}
+    split_col = (
+        None if data.split_col == "none" or card is not None else find_holdout(read_table, data.split_col, named)
+    )
     schema = understand(
         read_table,
         id_col=data.id_col,
@@ -117,6 +125,10 @@ def interpret(config: RunConfig, source: Any) -> Understood:
         freq=data.freq or (card.freq if card and card.time else None),
         dates=data.dates,
         known=data.known_future,
+        resample=data.resample,
+        missing_codes=data.missing_codes,
+        ignored=() if split_col is None else (split_col,),
+        max_repaired=data.max_repaired,
     )
     whole = frame_series(read_table, schema, strict=data.strict)
     frame = only_history(whole)
@@ -125,20 +137,29 @@ def interpret(config: RunConfig, source: Any) -> Understood:
         static, features = read_static(table.read(data.static), frame)
         frame = replace(frame, static=static)
     _note_unknown(read_table, frame)
-    return Understood(config, card, read_table, whole, frame, features)
+    return Understood(config, card, read_table, whole, frame, features, split_col)
 
 
 def plan(found: Understood) -> Read:
     """Choose the lengths that are not given, and split by time. Raises DataError where a part has no window."""
     config, card, read_table, frame, features = found.config, found.card, found.table, found.frame, found.features
-    data, schema = config.data, frame.schema
+    data, schema, split_col = config.data, frame.schema, found.split_col
     seasons = calendar.seasons(frame.frequency)
-    data = _lengths(data, frame, seasons)
+    held = None if split_col is None else held_out(read_table, frame, split_col, data.horizon)[1]
+    data = _lengths(data, frame, seasons, held)
     assert data.horizon is not None and data.lookback is not None
+    if data.short_series == "pad":
+        shares = data.split if held is None else (1.0, 0.0, 0.0)
+        frame = padded(frame, rows_needed(data.lookback, data.horizon, shares), read_table.ledger)
     if card is not None:
         parts = _published(card, read_table, frame, data.lookback)
+    elif split_col is not None:
+        parts, _ = held_out(read_table, frame, split_col, data.horizon)
     else:
         parts = split.by_fraction(frame, data.split, data.horizon)
+    note_short(frame, parts, data.lookback, data.horizon, read_table.ledger)
+    if data.strict:
+        refuse_repairs(read_table)
     marks = data.marks
     if marks == "auto":
         marks = frame.frequency.alias if card is None or card.marks else "none"
@@ -160,6 +181,7 @@ def plan(found: Understood) -> Read:
         "source": read_table.origin,
         "left_out": left_out(read_table, schema),
         **read_table.ledger.to_dict(),
+        "split_by": card.name if card is not None else "shares" if split_col is None else split_col,
         "split": dict(zip(("train", "validation", "test"), spans, strict=True)),
     }
     result = Read(
@@ -178,7 +200,8 @@ def plan(found: Understood) -> Read:
 
 def left_out(read_table: table.Table, schema: Schema) -> list[str]:
     """Give the columns of a table that are not used."""
-    return [name for name in read_table.schema if name not in (schema.id, schema.time, *schema.values, *schema.known)]
+    used = (*schema.ids, schema.id, schema.time, *schema.values, *schema.known)
+    return [name for name in shaped(read_table, schema).schema if name not in used]
 
 
 def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
@@ -201,9 +224,9 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         origins(offsets, torch.from_numpy(part), data.lookback, data.horizon)
         for part in (read.split.train, read.split.validation, read.split.test)
     ]
-    scaler = Scaler.fit(frame, read.split.train_end)
+    scaler = fit_scaler(read)
     if champion is not None:
-        scaler, _ = champion.scaler_for(frame, read.split.train_end)
+        scaler, _ = champion.scaler_for(frame, scaler_ends(read))
     marks = read.marks if champion is None else champion.marks
     buffer = window_buffer(scaler.apply_(frame), marks)
     parts = [WindowDataset(buffer, part, data.lookback, data.horizon, targets) for part in at]
@@ -215,8 +238,32 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
         if len(test) < len(parts[2]):
             raise UsageError(f"needs {shape.lookback} rows before each forecast", "Register under another name.")
         parts[2] = test
-    naive_error = seasonal_error(buffer, read.split.train_end, season)[:, :targets]
+    in_sample = read.split.train_end if read.split.in_sample is None else read.split.in_sample
+    naive_error = seasonal_error(buffer, in_sample, _usual_season(read, in_sample))[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
+
+
+def scaler_ends(read: Read) -> np.ndarray:
+    """Where the rows end that scaling may look at, (S,): with the training part.
+
+    A series whose training part is shorter than one lookback is scaled by its first `lookback` rows: they stand before
+    the origin of each of its windows, so that no forecast is scaled by what it forecasts.
+    """
+    offsets, lookback = read.frame.offsets, read.config.data.lookback
+    assert lookback is not None
+    ends: np.ndarray = np.minimum(np.maximum(read.split.train_end, offsets[:-1] + lookback), offsets[1:])
+    return ends
+
+
+def fit_scaler(read: Read) -> Scaler:
+    """Give the scaler of a frame that is not scaled yet."""
+    return Scaler.fit(read.frame, scaler_ends(read), pooled=True)
+
+
+def _usual_season(read: Read, in_sample: np.ndarray) -> int:
+    """The season of MASE: the calendar's first, as in the M competitions; 1 where most series are shorter than it."""
+    season = read.seasons[0] if read.seasons else 1
+    return season if np.median(in_sample - read.frame.offsets[:-1]) > season else 1
 
 
 def window_shape(read: Read) -> "WindowShape":
@@ -248,17 +295,18 @@ def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame
     """Cut where the card says: its borders are rows of the file, which a repair moves, so they are found by time."""
     borders = np.array(catalogue.borders(card, read_table.rows, lookback))
     if len(frame.keys) == 1 and len(frame.values) != read_table.rows:
-        steps = frame.frequency.unit == "step"
-        axis = axis_of(read_table, frame.schema.id, frame.schema.time, frame.schema.dates, steps=steps)
+        axis = axis_for(read_table, frame.schema)
         last = calendar.positions(axis.times[borders - 1], frame.start[0], frame.frequency, frame.time_type.zone)
         borders = last + 1
     return split.published(frame, borders, card.name)
 
 
-def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> DataConfig:
+def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...], held: np.ndarray | None) -> DataConfig:
     """Fill in the horizon (usual for the step; less for a short table) and the lookback.
 
     The lookback is two horizons or four seasons, where they fit.
+
+    A hold-out `held` (S,) of a few usual horizons is forecast at once, from the last row before it, as competitions do.
     """
     horizon, longest = data.horizon, int(np.diff(frame.offsets).max())
     if horizon is None:
@@ -266,9 +314,13 @@ def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...]) -> 
         usual = unit if frame.frequency.unit == "month" else frame.frequency.alias.partition("-")[0]
         horizon = _USUAL.get(usual, min(seasons[0], 96) if seasons else 6)
         horizon = max(1, min(horizon, longest // 5))  # three horizons and a lookback must find room
+        if held is not None and (count := usual_count(held)) <= 4 * horizon:
+            horizon = count
     lookback = data.lookback
     if lookback is None:
         room = int(longest * data.split[0]) - horizon - max(0, horizon - int(longest * data.split[2])) - 1
+        if held is not None:
+            room = longest - 3 * horizon
         lookback = max(1, min(max(2 * horizon, 4 * seasons[0] if seasons else 0), room // 2))
     return replace(data, horizon=horizon, lookback=lookback)
 
@@ -305,8 +357,26 @@ def _require_windows(read: Read) -> None:
     parts = {"training": read.split.train, "validation": read.split.validation, "test": read.split.test}
     for name, part in parts.items():
         first = np.maximum(part[:, 0], read.frame.offsets[:-1] + data.lookback)
-        if not (first + data.horizon <= part[:, 1]).any():
+        has = first + data.horizon <= part[:, 1]
+        if not has.any():
             raise _too_short(read, name)
+        if not _any_seen(read.frame, np.where(has, first, part[:, 1]), part[:, 1]):
+            raise DataError(
+                f"{read.facts['source']}: every value to forecast in the {name} part is missing: no score.",
+                "Give the values, or move the borders: --set data.split=[0.7,0.1,0.2].",
+            )
+
+
+def _any_seen(frame: SeriesFrame, first: np.ndarray, end: np.ndarray) -> bool:
+    """Whether any target was seen in the rows [first, end), (S,) each, of any series."""
+    step = max(1, 4_000_000 // frame.values.shape[1])
+    for begin in range(0, len(frame.values), step):
+        stop = min(begin + step, len(frame.values))
+        owner, rows = owner_of_rows(frame.offsets, begin, stop), np.arange(begin, stop)
+        inside = (rows >= first[owner]) & (rows < end[owner])
+        if inside.any() and np.isfinite(frame.values[begin:stop, : frame.schema.targets][inside]).any():
+            return True
+    return False
 
 
 def _too_short(read: Read, part: str) -> DataError:

@@ -9,11 +9,10 @@ import yaml
 from . import tracking, versions
 from .bundle import checksums, open_folder, self_test
 from .config import from_dict
-from .data.scale import Scaler
 from .errors import DataError, ForecastError, GateError, UsageError
 from .fitted import Fitted
 from .gate import Decision, decide
-from .prepare import Read, prepare, read
+from .prepare import Read, fit_scaler, prepare, read
 from .scoring import METRICS, Scores, score
 from .versions import Version
 
@@ -147,7 +146,7 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
         raise UsageError("takes other known-future columns", "Register under another name, or use --force.")
     if tuple(getattr(champion, "features", ())) != found.features:
         raise UsageError("takes other static features", "Register under another name, or use --force.")
-    own = Scaler.fit(found.frame, found.split.train_end)
+    own = fit_scaler(found)
     prepared = prepare(found, champion)
     scores = score(champion.network, prepared.test, prepared.scaler, prepared.naive_error, reference=own)
     return scores.metric(metric)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .calibrate import Calibration
+from .data.frame import owner_of_rows
 from .data.scale import Scaler
 from .data.windows import Window, WindowBuffer, WindowDataset, WindowShape
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
@@ -17,6 +18,7 @@ METRICS = {  # what a model may be judged by: where it stands in Scores
     "mae": "original",
     "rmse": "original",
     "mase": "original",
+    "smape": "original",
 }
 
 
@@ -24,8 +26,9 @@ METRICS = {  # what a model may be judged by: where it stands in Scores
 class Scores:
     """Errors of one forecaster over every window, horizon step and variate whose answer was seen.
 
-    `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, and mase. `by_step`
-    (H,) is scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
+    `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, mase, and smape: the
+    mean of 200 |y - f| / (|y| + |f|) in per cent, 0 where both are 0, as in the M4 competition. `by_step` (H,) is
+    scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
     """
 
     windows: int
@@ -59,20 +62,24 @@ def score(
     interval of `levels` is measured too. Scaled errors refer to `reference` where the windows are scaled by another.
     """
     targets = data.targets
-    std = torch.from_numpy(scaler.std[:, :targets])
+    std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
     unit = torch.from_numpy((reference or scaler).std[:, :targets])
     divisor = torch.from_numpy(naive_error)
     widths = {}
     if calibration:
         widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
-    names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable")
+    names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable", "relative")
     sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
     inside = dict.fromkeys(widths, 0)
     for window, target, series, _ in data.batches(batch_size):
-        error = ((forecaster(window) - target.values) * target.seen).double()  # (B, H, V_out)
+        forecast = forecaster(window)
+        error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
         units = error * std[series, None]
         scaled = units / unit[series, None]
         naive = divisor[series, None]
+        centre = mean[series, None]
+        size = (forecast * std[series, None] + centre).abs() + (target.values * std[series, None] + centre).abs()
+        sums["relative"] += torch.where(size > 0, units.abs() / size, 0.0).sum(0)
         sums["seen"] += target.seen.sum(0)
         sums["squared"] += scaled.square().sum(0)
         sums["absolute"] += scaled.abs().sum(0)
@@ -93,6 +100,7 @@ def score(
             "mae": _share(total["absolute_units"], total["seen"]),
             "rmse": _share(total["squared_units"], total["seen"]) ** 0.5,
             "mase": _share(total["ratio"], total["comparable"]),
+            "smape": 200 * _share(total["relative"], total["seen"]),
         },
         by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
         by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
@@ -124,7 +132,7 @@ def seasonal_error(buffer: WindowBuffer, train_end: np.ndarray, season: int) -> 
     step = max(1, 4_000_000 // values.shape[1])
     for first in range(season, len(values), step):
         rows = np.arange(first, min(first + step, len(values)))
-        owner = np.searchsorted(offsets, rows, side="right") - 1
+        owner = owner_of_rows(offsets, rows[0], rows[-1] + 1)
         inside = (rows - season >= offsets[owner]) & (rows < train_end[owner])
         if not inside.any():
             continue

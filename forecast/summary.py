@@ -13,7 +13,7 @@ from .fitted import Fitted
 from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prepare import Prepared
 from .report import Example, Heat, Report, Score
-from .scoring import Scores, finite
+from .scoring import METRICS, Scores, finite
 
 _EXAMPLES = 6  # forecasts drawn in the report
 _INPUTS, _WINDOWS, _REPEATS, _SECONDS = 64, 64, 2, 2.0  # of importance in the report, at most
@@ -58,7 +58,7 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for number, (part, entry) in enumerate(values.items()):
         if isinstance(entry, Scores):
             place = "test" if number == 0 else part  # the model comes first
-            found |= {f"{place}.{name}": entry.metric(name) for name in ("mse", "mae", "rmse", "mase")}
+            found |= {f"{place}.{name}": entry.metric(name) for name in METRICS}
             found[f"{place}.mae_scaled"] = entry.scaled["mae"]
             found |= {f"{place}.coverage_{level}": share for level, share in entry.coverage.items()}
         else:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecast.data.calendar import (
@@ -12,6 +12,7 @@ from forecast.data.calendar import (
     HOUR,
     MINUTE,
     Frequency,
+    floor_to,
     infer,
     mark_codes,
     mark_names,
@@ -23,6 +24,7 @@ from forecast.data.calendar import (
     times_at,
 )
 from forecast.data.times import TimeType, parse_times, restore
+from forecast.data.week import write_alias
 from forecast.errors import DataError, UsageError
 
 MOMENT = TimeType(pl.Datetime("us"))
@@ -331,3 +333,116 @@ def test_marks_tell_local_time_and_do_not_depend_on_the_chunk() -> None:
 )
 def test_seasons_are_the_usual_periods(alias: str, periods: tuple[int, ...]) -> None:
     assert seasons(parse(alias)) == periods
+
+
+# Calendars that repeat every week
+
+
+def weekly(start: str, periods: int, freq: str, days: range, hours: range = range(24)) -> np.ndarray:
+    every = pd.date_range(start, periods=periods, freq=freq)
+    kept = every[every.day_of_week.isin(list(days)) & every.hour.isin(list(hours))]
+    times: np.ndarray = kept.as_unit("us").asi8
+    return times
+
+
+WEEKS = {
+    "B": weekly("2020-01-01", 400, "D", range(5)),
+    "D@MON-SAT": weekly("2020-01-01", 400, "D", range(6)),
+    "h@MON-SUN/09:00-17:00": weekly("2020-01-01", 2000, "h", range(7), range(9, 18)),
+    "h@MON-FRI/08:00-11:00": weekly("2020-01-01", 2000, "h", range(5), range(8, 12)),
+    "30min@MON-FRI/09:00-15:30": weekly("2020-01-01", 4000, "30min", range(5), range(9, 16)),
+}
+
+
+@pytest.mark.parametrize("alias", WEEKS)
+def test_part_of_a_week_that_never_occurs_is_no_gap(alias: str) -> None:
+    times = WEEKS[alias]
+    frequency, share = infer(times, one(times), MOMENT)
+    assert (frequency.alias, share) == (alias, 1.0)
+    assert parse(alias) == frequency
+    assert positions(times, times[0], frequency).tolist() == list(range(len(times)))
+    fewer = np.delete(times, [30, 31, 77])  # holidays
+    again, share = infer(fewer, one(fewer), MOMENT)
+    assert again == frequency and share < 1
+    assert positions(fewer, times[0], again).tolist() == np.delete(np.arange(len(times)), [30, 31, 77]).tolist()
+
+
+def test_days_that_close_at_16_00_are_business_days_of_that_hour() -> None:
+    times = pd.bdate_range("2021-03-01 16:00", periods=60).as_unit("us").asi8
+    frequency, _ = infer(times, one(times), MOMENT)
+    assert frequency.alias == "B"
+    ahead = times_at(times[-1], np.arange(1, 4), frequency).astype("M8[us]")
+    assert ahead.tolist() == pd.bdate_range("2021-05-24 16:00", periods=3).to_pydatetime().tolist()
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin"])
+def test_opening_hours_of_a_zone_follow_its_clocks(zone: str) -> None:
+    hours = pd.date_range("2021-01-04", "2021-12-31", freq="h", tz=zone)
+    times = hours[(hours.hour >= 9) & (hours.hour < 17) & (hours.day_of_week < 5)].as_unit("us").asi8
+    frequency, share = infer(times, one(times), TimeType(pl.Datetime("us", zone), zone=zone))
+    assert (frequency.alias, share) == ("h@MON-FRI/09:00-16:00", 1.0)
+    assert times_at(times[0], np.arange(len(times)), frequency, zone).tolist() == times.tolist()
+    assert not off_grid(times, times[0], frequency, zone).any()
+
+
+@pytest.mark.parametrize(("days", "freq"), [(400, "D"), (90, "h")])
+def test_gaps_at_random_make_no_calendar(days: int, freq: str) -> None:
+    every = pd.date_range("2020-01-01", periods=days if freq == "D" else days * 24, freq=freq).as_unit("us").asi8
+    for seed in range(20):
+        times = every[np.random.default_rng(seed).random(len(every)) > 0.3]
+        assert infer(times, one(times), MOMENT)[0].alias == freq
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    alias=st.sampled_from(list(WEEKS)),
+    first=st.integers(0, 200),
+    steps=st.lists(st.integers(-3000, 3000), min_size=1, max_size=20),
+)
+def test_positions_undo_times_at_in_a_weekly_calendar(alias: str, first: int, steps: list[int]) -> None:
+    frequency, begin = parse(alias), int(WEEKS[alias][first])
+    times = times_at(begin, np.array(steps), frequency)
+    assert positions(times, begin, frequency).tolist() == steps
+    assert not off_grid(times, begin, frequency).any()
+    assert off_grid(times + 1, begin, frequency).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sets(st.integers(0, 7 * 24 - 1), min_size=1, max_size=150), st.sampled_from([1, 24]))
+def test_any_weekly_calendar_is_written_as_an_alias_and_read_again(hours: set[int], size: int) -> None:
+    slots = tuple(sorted({hour // size * size * HOUR for hour in hours}))
+    frequency = parse(write_alias(slots, size * HOUR))
+    assert (frequency.slots, frequency.count) == (slots, size * HOUR)
+
+
+@pytest.mark.parametrize("alias", ["h@", "h@MON", "D@MON/09:00", "h@MON-FRI/9-17", "h@FOO/09:00", "0h@MON/09:00", "2B"])
+def test_other_words_are_no_weekly_calendar(alias: str) -> None:
+    with pytest.raises(UsageError, match="not a frequency"):
+        parse(alias)
+
+
+def test_seasons_of_a_weekly_calendar_count_its_own_steps() -> None:
+    assert seasons(parse("B")) == (5, 261)
+    assert seasons(parse("h@MON-FRI/09:00-16:00")) == (8, 40)
+    assert seasons(parse("h@MON-FRI/09:00-16:00,SAT/10:00-12:00")) == (43,)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    alias=st.sampled_from(("15min", "h", "D", "W-MON", "W-THU", "MS", "QS", "YS", "QS-FEB", "5")),
+    moments=st.lists(st.integers(0, 2_000_000_000), min_size=1, max_size=20),
+)
+def test_the_start_of_a_step_is_at_or_before_a_time_and_the_next_one_after(alias: str, moments: list[int]) -> None:
+    frequency, times = parse(alias), np.array(moments) * 1_000_000
+    begun = floor_to(times, frequency)
+    assert (begun <= times).all() and (times < times_at(begun, 1, frequency)).all()
+    assert np.array_equal(floor_to(begun, frequency), begun)
+    assert not off_grid(begun, begun[0], frequency).any()
+    if frequency.unit == "us" and alias.startswith("W"):
+        assert (begun.astype("M8[us]").astype("M8[D]").astype(int) % 7 == {"MON": 4, "THU": 0}[alias[2:]]).all()
+
+
+def test_steps_without_a_start_cannot_be_resampled_to() -> None:
+    for alias in ("ME", "B"):
+        with pytest.raises(UsageError, match="cannot be resampled"):
+            floor_to(np.arange(3), parse(alias))

@@ -364,7 +364,7 @@ def test_fit_prints_one_document_of_the_promised_keys_and_types(model: tuple[str
     assert document["scores"].keys() == {"itransformer", "naive", "seasonal-naive", "linear"}
     for score in document["scores"].values():
         assert score["scaled"].keys() == {"mse", "mae"}
-        assert score["original"].keys() == {"mae", "rmse", "mase"}
+        assert score["original"].keys() == {"mae", "rmse", "mase", "smape"}
         assert all(isinstance(value, float) for part in score.values() for value in part.values())
     assert document["coverage"].keys() == {"80", "95"}
     assert 0 <= document["coverage"]["80"] <= document["coverage"]["95"] <= 1

@@ -106,7 +106,7 @@ def test_table_holds_the_numbers_of_each_cells_own_run(compared: Comparison) -> 
         document = json.loads(tracking.run_text(row["run"], "fit.json"))
         scores = document["scores"][row["model"]]
         assert (row["mse_scaled"], row["mae_scaled"]) == (scores["scaled"]["mse"], scores["scaled"]["mae"])
-        assert {name: row[name] for name in ("mae", "rmse", "mase")} == scores["original"]
+        assert {name: row[name] for name in ("mae", "rmse", "mase", "smape")} == scores["original"]
         assert (row["horizon"], row["lookback"]) == (document["horizon"], document["lookback"])
         assert row["seconds"] == document["seconds"]["total"]
         stored = yaml.safe_load(tracking.run_text(row["run"], "config.yaml"))

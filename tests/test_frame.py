@@ -159,7 +159,7 @@ def test_a_constant_column_is_noted_and_a_constant_target_refused() -> None:
 
 def test_repeated_times_without_an_id_are_refused_when_many() -> None:
     keys = long({"a": 6, "b": 6}).with_columns(shop=pl.lit("s"), unique_id=pl.lit("k")).rename({"unique_id": "key"})
-    assert "no column alone tells the series apart" in refused(keys)
+    assert "no columns tell the series apart" in refused(keys)
 
 
 def test_a_single_row_is_refused_for_its_lack_of_a_step() -> None:
@@ -282,6 +282,11 @@ def test_a_missing_id_is_refused() -> None:
     assert 'row 5: the id in column "unique_id" is missing' in refused(source)
 
 
+def test_more_ids_than_steps_are_series_of_their_own() -> None:
+    assert framed(long({f"s{number}": 6 for number in range(6)}))[0].schema.layout == "panel"
+    assert framed(long({f"s{number}": 6 for number in range(7)}))[0].schema.layout == "channels"
+
+
 def test_a_stored_panel_stays_one_and_ends_at_the_last_time_of_any() -> None:
     panel, _ = framed(long({"a": 6, "b": 6}))
     shorter = pl.concat([long({"a": 6}), long({"b": 5}).tail(3)])
@@ -391,7 +396,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "real_csv/AirPassengers.csv": ("wide", "MS", 1, (144, 1), "1949-01", "1960-12", []),
     "real_csv/PJMW_hourly.csv": (
         *("wide", "h", 1, (143232, 1), "2002-04-01 01:00:00", "2018-08-03 00:00:00"),
-        [("sorted", 5951), ("duplicates-merged", 4), ("gap-filled", 30)],
+        [("sorted", 5951), ("clock-change", 33), ("gap-filled", 1)],
     ),
     "real_csv/peyton_manning.csv": (
         "wide",
@@ -417,7 +422,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     ),
     "many_series/m3_other.parquet": ("channels", "1", 174, (13325, 1), "1", "104", [("column-dropped", 1)]),
     "many_series/hospital.parquet": (
-        *("panel", "MS", 1, (84, 767), "2000-01-01 00:00:00", "2006-12-01 00:00:00"),
+        *("channels", "MS", 767, (64428, 1), "2000-01-01 00:00:00", "2006-12-01 00:00:00"),
         [],
     ),
 }
@@ -438,3 +443,38 @@ def test_real_files_give_their_known_facts(name: str) -> None:
         str(last),
     )
     assert (*found, kinds(table)) == FACTS[name]
+
+
+# Read in parts
+
+
+@pytest.mark.parametrize("part", [1, 2, 5, 1000])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_reading_in_parts_gives_the_same_frame(part: int, shuffled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = long({"b": 7, "a": 6, "c": 5}).filter(pl.int_range(18) != 9)
+    if shuffled:
+        data = data.sample(fraction=1, shuffle=True, seed=2)
+    whole, _ = framed(data)
+    for module in ("schema", "frame"):
+        monkeypatch.setattr(f"forecast.data.{module}.PART", part)
+    parted, _ = framed(data)
+    assert fingerprint(parted) == fingerprint(whole)
+
+
+@pytest.mark.parametrize(
+    ("every", "frequency"), [("1h", "h"), ("15m", "15min"), ("7d", "W-WED"), ("1d", "D"), ("30d", "30D"), ("1mo", "MS")]
+)
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_step_told_by_two_rows_a_series_is_the_step_of_all(
+    every: str, frequency: str, gap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2022, 1, 1), every, eager=True).head(20)
+    parts = [pl.DataFrame({"unique_id": key, "ds": days.tail(rows), "y": 0.5}) for key, rows in LENGTHS.items()]
+    data = pl.concat(parts).with_columns(pl.col("y") + pl.int_range(pl.len()))
+    data = data.filter(pl.int_range(pl.len()) != 11) if gap else data
+    inferred = understand(read(data)).freq
+    monkeypatch.setattr("forecast.data.schema.PART", 1)
+    assert understand(read(data)).freq == inferred == frequency
+
+
+LENGTHS = {"a": 20, "b": 1, "c": 9, "d": 2}

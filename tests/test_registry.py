@@ -125,7 +125,7 @@ def test_champion_scored_again_on_its_own_windows_gets_its_own_score(demand: tup
     run, _ = demand
     config = from_dict(yaml.safe_load(tracking.run_text(run.id, "config.yaml")))
     champion = bundle.open_folder(versions.fetch("models:/demand@champion"))
-    for metric in ("mse", "mae", "rmse", "mase"):
+    for metric in ("mse", "mae", "rmse", "mase", "smape"):
         again = registration.rescore(champion, read(config, source), metric)
         assert again == pytest.approx(run.scores["linear"].metric(metric), rel=1e-6), metric
 

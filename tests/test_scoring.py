@@ -48,6 +48,9 @@ def test_scores_equal_a_numpy_line(data: WindowDataset) -> None:
     seen, series = every.target.seen.numpy(), every.series.numpy()
     error = (damped(every.window) - every.target.values).double().numpy()
     units = error * SCALER.std[series][:, None, :TARGETS]
+    answer, forecast = (
+        SCALER.invert(one.double().numpy(), series) for one in (every.target.values, damped(every.window))
+    )
     naive = np.broadcast_to(NAIVE_ERROR[series][:, None], error.shape)
     scores = scored(data)
 
@@ -58,6 +61,7 @@ def test_scores_equal_a_numpy_line(data: WindowDataset) -> None:
         "mae": abs(units[seen]).mean(),
         "rmse": (units[seen] ** 2).mean() ** 0.5,
         "mase": (abs(error[usable]) / naive[usable]).mean(),
+        "smape": (200 * abs(units) / (abs(answer) + abs(forecast)))[seen].mean(),
     }
     assert scores.original == pytest.approx(original, rel=1e-12)
     inside = {80: (abs(error[seen]) <= 0.4).mean(), 95: (abs(error[seen]) <= 1.3).mean()}
@@ -67,10 +71,19 @@ def test_scores_equal_a_numpy_line(data: WindowDataset) -> None:
     np.testing.assert_allclose(
         scores.by_variate, np.nanmean(abs(np.where(seen, units, np.nan)), axis=(0, 1)), rtol=1e-12
     )
-    assert [scores.metric(name) for name in ("mse", "mae", "rmse", "mase")] == [
+    assert [scores.metric(name) for name in ("mse", "mae", "rmse", "mase", "smape")] == [
         scores.scaled["mse"],
-        *(scores.original[name] for name in ("mae", "rmse", "mase")),
+        *(scores.original[name] for name in ("mae", "rmse", "mase", "smape")),
     ]
+
+
+def test_a_zero_that_was_forecast_as_zero_is_no_error_of_smape(make_frame: Frames, make_windows: Windows) -> None:
+    data = make_windows(make_frame(np.zeros((8, 1))), 4, 2)
+    scores = score(lambda window: torch.zeros(len(window.past), 2, 1), data, Scaler(*np.array([[[0.0]], [[1.0]]])), ONE)
+    assert scores.original["smape"] == 0.0
+
+
+ONE = np.ones((1, 1))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 48, 49, 1000])

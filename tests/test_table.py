@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forecast.data.numbers import as_numbers
 from forecast.data.table import Ledger, Table, read, to_library, write
-from forecast.data.text import as_numbers
 from forecast.errors import DataError, ForecastError, UsageError
 
 PLAIN = "ds,y,z\n2020-01-01,1.5,3\n2020-01-02,,4\n2020-01-03,2.5,5\n"
@@ -186,9 +186,14 @@ def test_a_folder_without_parts_and_parquet_without_rows_are_refused(tmp_path: P
 
 def test_parts_of_different_columns_are_refused(tmp_path: Path) -> None:
     pl.DataFrame({"y": [1.0]}).write_parquet(tmp_path / "a.parquet")
-    pl.DataFrame({"x": ["b"]}).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(DataError, match="cannot be read"):
-        read(tmp_path).collect("y")
+    for other, said in (
+        ({"x": ["b"]}, 'no column "y"'),
+        ({"y": ["b"]}, "holds String"),
+        ({"y": [1.0], "x": [1]}, '"x"'),
+    ):
+        pl.DataFrame(other).write_parquet(tmp_path / "b.parquet")
+        error = refused(tmp_path)
+        assert "b.parquet" in error.message and said in error.message and "a.parquet" in error.message
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,10 +13,9 @@ import polars as pl
 
 from ..errors import DataError, UsageError
 from .times import TimeType
+from .week import DAY, FULL, HOUR, MINUTE, WEEK, WEEKDAYS, find_slots, read_alias, slot_index, slot_time, write_alias
 
 SECOND = 1_000_000
-MINUTE, HOUR, DAY, WEEK = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND, 7 * 86_400 * SECOND
-WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 CHUNK = 1 << 18  # rows whose calendar is worked out at once
 
@@ -30,22 +29,26 @@ _OLD_SPELLINGS |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS"}
 class Frequency:
     """One step of a regular axis: `count` microseconds, months or integer steps."""
 
-    alias: str  # pandas offset alias: "h", "15min", "D", "W-TUE", "MS", "ME", "QS", "YS", …; "1" for integers
+    alias: str  # pandas offset alias: "h", "15min", "D", "B", "W-TUE", "MS", "ME", "QS", "YS", …; "1" for integers
     unit: str  # "us" | "month" | "step"
     count: int
     end: bool = False  # month ends rather than a fixed day of the month
+    slots: tuple[int, ...] = ()  # microseconds from Monday 00:00: the only times that a week has (`week.py`)
 
     @property
     def local(self) -> bool:
         """Whether steps follow the local calendar rather than elapsed time."""
-        return self.unit == "month" or (self.unit == "us" and self.count % DAY == 0)
+        return self.unit == "month" or bool(self.slots) or (self.unit == "us" and self.count % DAY == 0)
 
 
 def parse(alias: str) -> Frequency:
-    """The frequency of a pandas offset alias such as "h", "15min", "W-MON", "MS", or of "1" (integers).
+    """The frequency of a pandas offset alias such as "h", "15min", "B", "W-MON", "MS", or of "1" (integers).
 
-    Old spellings (H, T, M, …) are understood. Raises UsageError for anything else.
+    Opening hours follow an @, as in "h@MON-FRI/09:00-17:00" (`week.py`). Old spellings (H, T, M, …) are understood.
+    Raises UsageError for anything else.
     """
+    if weekly := read_alias(alias.strip()):
+        return Frequency(write_alias(weekly[1], weekly[0]), "us", weekly[0], slots=weekly[1])
     match = re.fullmatch(r"(\d*)([A-Za-z]*)(?:-([A-Z]{3}))?", alias.strip())
     count = int(match[1] or 1) if match else 0
     if match and count:
@@ -59,7 +62,7 @@ def parse(alias: str) -> Frequency:
             return Frequency(str(count), "step", count)
     raise UsageError(
         f'"{alias}" is not a frequency.',
-        "Use for example h, 15min, D, W, MS, QS, YS, or 1 for integer steps.",
+        "Use for example h, 15min, D, B, W, MS, QS, YS, or 1 for integer steps.",
     )
 
 
@@ -69,7 +72,8 @@ def infer(
     """The step of sorted series without duplicates, from all their rows, and the share equal to it.
 
     `times` is (R,), series `s` its rows `offsets[s]` to `offsets[s + 1]`. Every step counts: the step found
-    is the one that all are multiples of (a few rows off the grid aside), and gaps lower the share. Raises
+    is the one that all are multiples of (a few rows off the grid aside), and gaps lower the share. Where part of the
+    week never occurs, as weekends or nights, the step is that to the next time of the week that does. Raises
     DataError where no series has two rows or no step fits.
     """
     starts = offsets[1:-1]
@@ -86,8 +90,10 @@ def infer(
     if time_type.zone is not None and not _midnights(times) and _midnights(wall := _wall(times, time_type.zone)):
         times = wall
     steps = np.diff(times)[inner]
-    if np.median(steps) > 27.5 * DAY and (monthly := _monthly(times, inner, origin)):
+    if (steps > 27.5 * DAY).mean() > 0.5 and (monthly := _monthly(times, inner, origin)):
         return monthly
+    if weekly := _weekly(times, steps, offsets, inner, time_type.zone):
+        return weekly
     count, share = _common_step(steps, origin)
     unit, size = next((u, s) for u, s in _CLOCK_UNITS if count % s == 0)
     alias = f"{count // size if count > size else ''}{unit}"
@@ -95,6 +101,25 @@ def infer(
         days = np.unique((times // DAY + 3) % 7)
         alias = f"{alias}-{WEEKDAYS[days[0]]}" if len(days) == 1 else f"{count // DAY}D"
     return Frequency(alias, "us", count), share
+
+
+def _weekly(
+    times: np.ndarray, steps: np.ndarray, offsets: np.ndarray, inner: np.ndarray, zone: str | None
+) -> tuple[Frequency, float] | None:
+    """Business days or opening hours, where the times keep to part of the week."""
+    common = int(np.gcd.reduce(steps))
+    if common == 0 or (steps == common).mean() >= FULL:
+        return None
+    wall = times if zone in (None, "UTC") or _midnights(times) else _wall(times, zone or "UTC")
+    filled = np.flatnonzero(np.diff(offsets))
+    starts, ends = offsets[filled], offsets[filled + 1] - 1
+    step = int(np.gcd.reduce(np.diff(wall)[inner]))
+    slots = find_slots(wall, starts, ends, step)
+    if slots is None:
+        return None
+    frequency = Frequency(write_alias(slots, step), "us", step, slots=slots)
+    rest = wall[0] % DAY if step == DAY else 0
+    return frequency, float((np.diff(slot_index(wall - rest, slots))[inner] == 1).mean())
 
 
 def _midnights(times: np.ndarray) -> bool:
@@ -116,8 +141,17 @@ def _common_step(steps: np.ndarray, origin: str) -> tuple[int, float]:
         return usual, share
     raise DataError(
         f"{origin}: the times are irregular, the most usual step makes up {share:.0%} of all.",
-        "Give the step with --freq, for example --freq h, or resample the series to a regular step.",
+        f"Give the step with --freq, for example --freq h; or take the mean of every step with --resample "
+        f"{_next_step(steps)}.",
     )
+
+
+def _next_step(steps: np.ndarray) -> str:
+    """A usual step that is about as long as these, or longer."""
+    usual = {"s": SECOND, "10s": 10 * SECOND, "min": MINUTE, "5min": 5 * MINUTE, "15min": 15 * MINUTE}
+    usual |= {"h": HOUR, "6h": 6 * HOUR, "D": DAY, "W": WEEK}
+    middle = float(np.median(steps))
+    return next((alias for alias, size in usual.items() if size >= middle), "MS")
 
 
 def _monthly(times: np.ndarray, inner: np.ndarray, origin: str) -> tuple[Frequency, float] | None:
@@ -175,10 +209,19 @@ def _on_calendar(times: np.ndarray, frequency: Frequency, zone: str | None) -> n
     return _wall(times, zone) if zone is not None and zone != "UTC" and frequency.local else times
 
 
+def _time_of_day(start: np.ndarray, frequency: Frequency) -> np.ndarray | int:
+    """What days of a weekly calendar begin with: a daily series may be told at 16:00."""
+    return start % DAY if frequency.count == DAY else 0
+
+
 def positions(times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None) -> np.ndarray:
     """Steps from `start` to `times`, int64, rounded down where a time is off the grid (`off_grid` tells)."""
     times, start = np.broadcast_arrays(np.asarray(times, np.int64), np.asarray(start, np.int64))
     times, start = _on_calendar(times, frequency, zone), _on_calendar(start, frequency, zone)
+    if frequency.slots:
+        rest = _time_of_day(start, frequency)
+        between: np.ndarray = slot_index(times - rest, frequency.slots) - slot_index(start - rest, frequency.slots)
+        return between
     if frequency.unit == "month":
         shift = DAY if frequency.end else 0
         apart: np.ndarray = _split_months(times + shift)[0] - _split_months(start + shift)[0]
@@ -194,7 +237,10 @@ def times_at(
     """The times `steps` after `start` (broadcast), int64: in the unit of `start`. Months are exact."""
     start, steps = np.broadcast_arrays(np.asarray(start, np.int64), np.asarray(steps, np.int64))
     begin = _on_calendar(start, frequency, zone)
-    if frequency.unit == "month":
+    if frequency.slots:
+        over = _time_of_day(begin, frequency)
+        result = slot_time(slot_index(begin - over, frequency.slots) + steps, frequency.slots) + over
+    elif frequency.unit == "month":
         shift = DAY if frequency.end else 0
         months, rest = _split_months(begin + shift)
         result = _month_starts(months + steps * frequency.count) + rest - shift
@@ -205,12 +251,36 @@ def times_at(
 
 def off_grid(times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None) -> np.ndarray:
     """Bool: which times no whole number of steps from `start` reaches."""
-    if frequency.unit != "month" and (not frequency.local or zone in (None, "UTC")):
+    if frequency.unit != "month" and not frequency.slots and (not frequency.local or zone in (None, "UTC")):
         off: np.ndarray = (np.asarray(times) - start) % frequency.count != 0
         return off
     reached: np.ndarray = times_at(start, positions(times, start, frequency, zone), frequency, zone)
     missed: np.ndarray = reached != times
     return missed
+
+
+def floor_to(times: np.ndarray, frequency: Frequency, zone: str | None = None) -> np.ndarray:
+    """The start of the step that each time is in: weeks begin on Monday or their anchor, the rest at its zero.
+
+    Raises UsageError for ends of months and for business days, whose steps begin nowhere.
+    """
+    if frequency.end or frequency.slots:
+        raise UsageError(
+            f"Values cannot be resampled to {frequency.alias}.", "Use for example 15min, h, D, W-MON, MS or QS."
+        )
+    if frequency.unit == "step":
+        return times // frequency.count * frequency.count
+    wall = _on_calendar(times, frequency, zone)
+    if frequency.unit == "month":
+        months = _split_months(wall)[0]
+        anchor = MONTHS.index(frequency.alias[-3:]) if "-" in frequency.alias else 0
+        begun = _month_starts((months - anchor) // frequency.count * frequency.count + anchor)
+    else:
+        weekly = frequency.count % WEEK == 0
+        day = WEEKDAYS.index(frequency.alias[-3:]) if weekly and "-" in frequency.alias else 0
+        zero = (day - 3) * DAY if weekly else 0  # 1970 began on a Thursday
+        begun = (wall - zero) // frequency.count * frequency.count + zero
+    return begun if wall is times or zone is None else _instants(begun, zone)
 
 
 # Calendar marks: series_models §1.4 of the papers' protocol, `timeF`. A feature is code / divisor - 0.5.
@@ -228,11 +298,8 @@ _DIVISORS = {
 
 
 def mark_names(alias: str) -> tuple[str, ...]:
-    """The calendar features that vary at a frequency, as the papers order them; () for integer axes.
-
-    "B" (business days), which is no regular step, has the features of days.
-    """
-    frequency = parse("D" if alias in ("B", "b") else alias)
+    """The calendar features that vary at a frequency, as the papers order them; () for integer axes."""
+    frequency = parse(alias)
     if frequency.unit == "step":
         return ()
     if frequency.unit == "month":
@@ -289,6 +356,12 @@ def seasons(frequency: Frequency) -> tuple[int, ...]:
         return ()
     if frequency.unit == "month":
         return (12 // frequency.count,) if 12 % frequency.count == 0 and frequency.count < 12 else ()
+    if frequency.slots:
+        week = len(frequency.slots)
+        if frequency.count == DAY:
+            return (week, round(week * 365.25 / 7))
+        sizes = np.unique(np.bincount(np.asarray(frequency.slots) // DAY))
+        return (int(sizes[-1]), week) if len(sizes[sizes > 0]) == 1 and 1 < sizes[-1] < week else (week,)
     if frequency.count == WEEK:
         return (52,)
     if frequency.count == DAY:

@@ -9,9 +9,10 @@ import polars as pl
 from ..errors import DataError
 from .calendar import times_at
 from .frame import SeriesFrame, rows_before
-from .schema import Schema, axis_of, require_columns
+from .keys import joined
+from .numbers import MISSING
+from .schema import Schema, axis_for, require_columns, shaped
 from .table import Table
-from .text import MISSING
 from .times import quoted, spoken
 
 _CATEGORIES = 50  # of one text column of static features; more are no categories but names
@@ -35,7 +36,9 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
 
     Raises DataError where `future` lacks one of these columns or holds them in another type.
     """
-    names = [name for name in (schema.id, schema.time, *schema.known) if name is not None]
+    past, future = shaped(past, schema), shaped(future, schema)
+    columns = (*schema.ids, schema.id, schema.time, *schema.known)
+    names = [name for name in dict.fromkeys(columns) if name is not None]
     require_columns(future, names)
     require_columns(past, names)
     rows = future.collect(*names)
@@ -49,7 +52,7 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
             "Write the future rows as the past ones are written.",
         )
     # Read once alone, so that a time that is wrong is told of this table.
-    axis_of(future, schema.id, schema.time, schema.dates, steps=schema.freq == "1")
+    axis_for(future, schema)
     together = pl.concat([past.data, rows.lazy()], how="diagonal")
     return replace(past, data=together, rows=past.rows + future.rows, lines=_lines(past, future), cache={})
 
@@ -160,10 +163,13 @@ def owners(frame: SeriesFrame) -> list[str]:
 
 def _rows_of(table: Table, frame: SeriesFrame) -> tuple[pl.DataFrame, list[str]]:
     """One row of features for each owner, in order; the id is the schema's id column, or else the first."""
+    keys = frame.schema.keys
+    if keys and all(key in table.schema for key in keys):
+        table = joined(table, keys)
     name = next(iter(table.schema))
     if frame.schema.id in table.schema:
         name = str(frame.schema.id)
-    given = table.collect(*table.schema)
+    given = table.collect(*(column for column in table.schema if column not in keys))
     ids = given[name].cast(pl.String)
     if ids.is_duplicated().any():
         twice = ids.filter(ids.is_duplicated())[0]

@@ -3,16 +3,33 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError
 from .calendar import Frequency, off_grid, parse, positions, times_at
-from .schema import Axis, Schema, axis_of, bad_cell, columns_present, numbers_in, require_columns, understand
+from .clocks import find_changes
+from .codes import caution_codes, without_codes
+from .numbers import missing_marks
+from .schema import (
+    PART,
+    Axis,
+    Schema,
+    axis_for,
+    bad_cell,
+    columns_present,
+    first_bad,
+    numbers_in,
+    require_columns,
+    require_share,
+    shaped,
+    understand,
+)
 from .table import Table
 from .times import TimeType, quoted, spoken
+from .week import HOUR
 
 __all__ = [
     "Schema",
@@ -21,6 +38,8 @@ __all__ = [
     "columns_present",
     "fingerprint",
     "frame_series",
+    "owner_of_rows",
+    "refuse_repairs",
     "rows_before",
     "understand",
 ]
@@ -50,7 +69,7 @@ class _Grid:
     """Where the sorted rows of a table go in the buffer."""
 
     start: np.ndarray  # (S,) int64
-    steps: np.ndarray  # (U,) int64: position of each fresh row in its series
+    steps: np.ndarray  # (U,) int32 or int64: position of each fresh row in its series
     codes: np.ndarray  # (U,) series of each fresh row
     lengths: np.ndarray  # (S,) int64: steps from the first row to the last, both counted
     gaps: int  # steps without a row
@@ -60,28 +79,24 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     """The series of a table: sorted, on a regular axis, NaN where a value or a whole row is missing.
 
     Sorting, merging of repeated times (by the mean of what was seen) and gaps go to the ledger; `strict`
-    refuses them. A "long" schema becomes "panel" if it has several ids, one value column, one common time axis
-    and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end at the last
-    time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the grid,
-    gaps larger than the data, infinite or unreadable numbers.
+    refuses them. A "long" schema becomes "panel" if it has several ids but no more than steps, one value column, one
+    common time axis and no known covariates, else "channels". A stored "panel" stays one whatever the ids: all end
+    at the last time of any, and an id is NaN where it has no rows. Raises DataError for absent columns, rows off the
+    grid, repairs of more than `schema.max_repaired` of the rows, infinite or unreadable numbers.
     """
+    table = shaped(table, schema)
     require_columns(table, [c for c in (schema.id, schema.time, *schema.values, *schema.known) if c is not None])
     frequency = parse(schema.freq)
-    axis = axis_of(table, schema.id, schema.time, schema.dates, steps=frequency.unit == "step")
+    axis = axis_for(table, schema)
     if axis.time_type.steps != (frequency.unit == "step"):
         raise DataError(
             f'{table.origin}: the times do not fit the frequency "{schema.freq}".',
             "Give times as the model was trained on, or name their column with --time-col.",
         )
     grid = _grid(table, schema, axis, frequency)
-    _note_repairs(table, axis, grid, frequency)
-    if strict and table.ledger.repairs:
-        repair = table.ledger.repairs[0]
-        what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
-        raise DataError(
-            f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
-            f"{RELAX} {what}.",
-        )
+    _note_repairs(table, schema, axis, grid, frequency)
+    if strict:
+        refuse_repairs(table)
     layout = _layout(schema, grid)
     if layout == "panel":
         return _panel(table, schema, axis, grid, frequency)
@@ -93,7 +108,7 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     for names, buffer in ((schema.values, values), (schema.known, known)):
         if grid.gaps and names:
             buffer[_unvisited(rows, places)] = np.nan
-        for columns, block in _blocks(table, names, axis):
+        for columns, block in _blocks(table, names, axis, schema):
             buffer[places, columns] = block
     final = replace(schema, layout=layout)
     return SeriesFrame(
@@ -110,18 +125,38 @@ def frame_series(table: Table, schema: Schema, *, strict: bool = False) -> Serie
     )
 
 
+def refuse_repairs(table: Table) -> None:
+    """Raise DataError naming the first repair of a table that was to need none."""
+    if not table.ledger.repairs:
+        return
+    repair = table.ledger.repairs[0]
+    what = "sort the file by time" if repair.kind == "sorted" else "correct the file"
+    raise DataError(
+        f"{table.origin}, {repair.first}: {repair.kind} ({repair.detail}), refused by --strict.",
+        f"{RELAX} {what}.",
+    )
+
+
 def rows_before(offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Say which buffer rows stand before `ends` (S,) of their series: (R,) bool."""
     lengths = np.stack([ends - offsets[:-1], offsets[1:] - ends], axis=1)
     return np.repeat(np.tile([True, False], len(ends)), lengths.reshape(-1))
 
 
+def owner_of_rows(offsets: np.ndarray, first: int, end: int) -> np.ndarray:
+    """The series of each buffer row from `first` to before `end`: (end - first,) int64."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(np.clip(offsets, first, end)))
+
+
 def fingerprint(frame: SeriesFrame) -> str:
     """SHA-256, in hex, of everything a frame holds: schema, time axis, names, ids and values."""
+    later = {field.name: field.default for field in fields(Schema) if field.name != "dates"}
     about = {
-        # What a table does not have stays out, so that data without covariates keep their fingerprint.
-        "schema": {key: value for key, value in asdict(frame.schema).items() if key != "known" or value},
-        "frequency": asdict(frame.frequency),
+        # What a table does not have stays out, so that data keep their fingerprint when a schema learns to say more.
+        "schema": {
+            key: value for key, value in asdict(frame.schema).items() if key not in later or value != later[key]
+        },
+        "frequency": {key: value for key, value in asdict(frame.frequency).items() if key != "slots" or value},
         "times": [str(frame.time_type.dtype), frame.time_type.format, frame.time_type.zone],
         "names": [str(frame.names.dtype), *(str(n) for n in frame.names.to_list())],
         "keys": [str(frame.keys.dtype), *(str(k) for k in frame.keys.to_list())],
@@ -138,29 +173,47 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
     (times, codes), bounds = axis.distinct(), axis.offsets()
     start = times[bounds[:-1]]
     zone = axis.time_type.zone
-    begin = start[codes] if len(start) > 1 else start
-    off = off_grid(times, begin, frequency, zone)
-    if off.any():
-        first = int(off.argmax())
-        row = axis.row(int(np.flatnonzero(axis.fresh)[first]))
-        begins = spoken(int(start[codes[first]]), axis.time_type)
-        raise DataError(
-            f"{table.where(row)}: {spoken(int(times[first]), axis.time_type)} is not a whole number of steps "
-            f"({frequency.alias}) from the start of its series, {begins}.",
-            "Give the step with --freq, correct the time, or resample the series to a regular step.",
-        )
-    steps = positions(times, begin, frequency, zone)
-    lengths = steps[bounds[1:] - 1] + 1
+    steps: np.ndarray = np.empty(len(times), np.int32)
+    for first in range(0, len(times), PART):  # all at once would hold several columns of eight bytes
+        part = slice(first, first + PART)
+        begin = start[codes[part]] if len(start) > 1 else start
+        off = off_grid(times[part], begin, frequency, zone)
+        if off.any():
+            place = first + int(off.argmax())
+            row = axis.row(int(np.flatnonzero(axis.fresh)[place]))
+            begins = spoken(int(start[codes[place]]), axis.time_type)
+            raise DataError(
+                f"{table.where(row)}: {spoken(int(times[place]), axis.time_type)} is not a whole number of steps "
+                f"({frequency.alias}) from the start of its series, {begins}.",
+                f"Give the step with --freq, correct the time, or take means over steps: --resample {frequency.alias}.",
+            )
+        found = positions(times[part], begin, frequency, zone)
+        if found.max() >= 1 << 31:
+            steps = steps.astype(np.int64)
+        steps[part] = found
+    lengths = steps[bounds[1:] - 1].astype(np.int64) + 1
     gaps = int(lengths.sum()) - len(times)
-    if gaps > len(times):
-        raise DataError(
-            f"{table.origin}: at step {frequency.alias} {gaps} rows are missing, of {len(times)} given.",
-            "Give the right step with --freq, or forecast the parts between the gaps separately.",
-        )
+    require_share(
+        table,
+        schema.max_repaired,
+        gaps,
+        gaps + len(times),
+        f"at step {frequency.alias} {gaps} rows are missing, of {len(times)} given",
+        "Give the right step with --freq, or forecast the parts between the gaps separately.",
+    )
+    again = len(axis.fresh) - len(times)
+    require_share(
+        table,
+        schema.max_repaired,
+        again,
+        len(axis.fresh),
+        f"{again} of {len(axis.fresh)} rows repeat the id and time of another row",
+        "Name the columns that tell the series apart with --id-col A,B.",
+    )
     return _Grid(start, steps, codes, lengths, gaps)
 
 
-def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -> None:
+def _note_repairs(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Frequency) -> None:
     """Enter in the ledger what framing changes."""
     ledger = table.ledger
 
@@ -168,31 +221,69 @@ def _note_repairs(table: Table, axis: Axis, grid: _Grid, frequency: Frequency) -
         told = spoken(time, axis.time_type)
         return told if len(axis.keys) == 1 else f"{quoted(axis.keys[series])}, {told}"
 
-    if axis.backwards:
-        row = axis.first_backwards
+    again = np.flatnonzero(~axis.fresh)
+    times, _ = axis.distinct()
+    leap = steps = np.zeros(0, np.int64)
+    if grid.gaps:
+        leap = np.flatnonzero((np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1]))
+        steps = np.diff(grid.steps)[leap] - 1
+    known = np.zeros(0, np.int64)  # times told twice by a change of the clock
+    change: tuple[int, str, str] | None = None
+    local = axis.time_type.zone is None and frequency.unit == "us" and HOUR % frequency.count == 0
+    if local and not schema.resample and (len(again) or len(leap)):
+        hours = steps.astype(np.int64) * frequency.count == HOUR  # counts of steps are small integers
+        missing = times[leap[hours]] + frequency.count
+        span = int(axis.times.min()), int(axis.times.max())
+        changes = find_changes(axis.times[again], missing, span, frequency.count)
+        if changes is not None:
+            known = axis.times[again][changes.repeated]
+            count = len(known) + int(changes.missing.sum()) * (HOUR // frequency.count)
+            first = int(np.concatenate([known, missing[changes.missing]]).min())
+            detail = f"clocks as in {changes.zone}: an hour told twice became its mean, one never told is missing"
+            change = count, spoken(first, axis.time_type), detail
+            again = again[~changes.repeated]
+            kept = np.ones(len(leap), bool)
+            kept[np.flatnonzero(hours)[changes.missing]] = False
+            leap, steps = leap[kept], steps[kept]
+    backwards, row = _backwards(axis, known, frequency)
+    if backwards:
         position = row if axis.order is None else int(np.flatnonzero(axis.order == row)[0])
         told = spoken(int(axis.times[position]), axis.time_type)
-        ledger.repair("sorted", axis.backwards, f"{table.line(row)}, {told}", "rows were put in order of time")
-    if not axis.fresh.all():
-        again = int((~axis.fresh).argmax())
-        told = spoken(int(axis.times[again]), axis.time_type)
-        count = int((~axis.fresh).sum())
+        ledger.repair("sorted", backwards, f"{table.line(row)}, {told}", "rows were put in order of time")
+    if change is not None:
+        ledger.repair("clock-change", *change)
+    if schema.resample:
+        detail = f"resampled to {schema.freq}: {table.rows} rows became the means of {len(grid.steps)} steps"
+        ledger.repair("reshaped", table.rows, table.line(axis.row(0)), detail)
+    elif len(again):
+        told = spoken(int(axis.times[again[0]]), axis.time_type)
         detail = "rows of one id and time became their mean"
-        ledger.repair("duplicates-merged", count, f"{table.line(axis.row(again))}, {told}", detail)
-    if grid.gaps:
-        leap = (np.diff(grid.steps) > 1) & (grid.codes[1:] == grid.codes[:-1])
-        before = int(leap.argmax())
+        ledger.repair("duplicates-merged", len(again), f"{table.line(axis.row(int(again[0])))}, {told}", detail)
+    if len(leap):
+        before = int(leap[0])
         series = int(grid.codes[before])
-        missing = times_at(grid.start[series], grid.steps[before] + 1, frequency, axis.time_type.zone)
+        absent = times_at(grid.start[series], grid.steps[before] + 1, frequency, axis.time_type.zone)
         detail = "steps without a row became missing values"
-        ledger.repair("gap-filled", grid.gaps, place(series, int(missing)), detail)
+        ledger.repair("gap-filled", int(steps.sum()), place(series, int(absent)), detail)
+
+
+def _backwards(axis: Axis, known: np.ndarray, frequency: Frequency) -> tuple[int, int]:
+    """How many rows stand behind a later time, but for hours `known` to be told twice; and the first such row."""
+    if not axis.backwards or not len(known) or axis.order is None or frequency.count == HOUR:
+        return axis.backwards, axis.first_backwards
+    given = np.lexsort((axis.order, axis.codes))  # as the rows of each series stand in the table
+    times, codes, rows = axis.times[given], axis.codes[given], axis.order[given]
+    back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
+    back &= ~(np.isin(times[1:], known) & (np.diff(times) > -HOUR))
+    return int(back.sum()), int(rows[1:][back].min()) if back.any() else -1
 
 
 def _layout(schema: Schema, grid: _Grid) -> str:
     if schema.layout != "long":
         return schema.layout
-    # A covariate of each id has no place in a panel, where the ids are the variates of one series.
-    several = len(grid.start) > 1 and len(schema.values) == 1 and not schema.known
+    # A covariate of each id has no place in a panel, where the ids are the variates of one series; and more variates
+    # than steps leave a panel a handful of windows to learn from, where series by series there are thousands.
+    several = 1 < len(grid.start) <= grid.lengths[0] and len(schema.values) == 1 and not schema.known
     aligned = several and bool((grid.start == grid.start[0]).all() and (grid.lengths == grid.lengths[0]).all())
     return "panel" if aligned else "channels"
 
@@ -217,7 +308,7 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
     if len(grid.codes) < cells:
         values.fill(np.nan)
     places = shift[grid.codes] + grid.steps
-    for _, block in _blocks(table, schema.values, axis):
+    for _, block in _blocks(table, schema.values, axis, schema):
         values[places, grid.codes] = block[:, 0]
     final = replace(schema, layout="panel", targets=variates)
     offsets = np.array([0, rows])
@@ -241,30 +332,34 @@ def _unvisited(rows: int, places: np.ndarray | slice) -> np.ndarray:
     return np.flatnonzero(empty)
 
 
-def _blocks(table: Table, names: tuple[str, ...], axis: Axis) -> Iterator[tuple[slice, np.ndarray]]:
+def _blocks(table: Table, names: tuple[str, ...], axis: Axis, schema: Schema) -> Iterator[tuple[slice, np.ndarray]]:
     """A few columns at a time, (U, k) float32, sorted and without repeated rows; and which they are."""
     width = max(1, BLOCK // (8 * table.rows))
     for begin in range(0, len(names), width):
         part = names[begin : begin + width]
-        block = _numbers(table, part)
+        block = _numbers(table, part, schema)
         if axis.order is not None:
             block = block[axis.order]
         yield slice(begin, begin + len(part)), _merged(block, axis.fresh)
 
 
-def _numbers(table: Table, names: tuple[str, ...]) -> np.ndarray:
+def _numbers(table: Table, names: tuple[str, ...], schema: Schema) -> np.ndarray:
     """(R, k) float32, NaN for missing. Raises DataError for text and infinite values."""
     texts = [n for n in names if not (table.schema[n].is_numeric() or table.schema[n] == pl.Boolean)]
     frame = table.collect(*(pl.col(n) if n in texts else pl.col(n).cast(pl.Float32) for n in names))
     for name in texts:
         text = frame[name].cast(pl.String)
-        numbers, bad = numbers_in(table, text)
-        if bad is not None:
-            raise bad_cell(table, name, bad, text)
-        if numbers is None:
-            numbers = pl.Series(name, [None] * table.rows, dtype=pl.Float32)
+        found = numbers_in(table, text, schema.decimal, codes=True)
+        if found is None and not (missing_marks(text) | text.is_null()).all():
+            raise bad_cell(table, name, first_bad(None, text), text)
+        if found is not None and found.bad is not None:
+            raise bad_cell(table, name, found.bad, text)
+        numbers = pl.repeat(None, table.rows, dtype=pl.Float32, eager=True) if found is None else found.values
         frame = frame.with_columns(numbers.cast(pl.Float32).alias(name))
     block = frame.to_numpy()
+    if schema.missing_codes:
+        block = without_codes(table, names, block, schema.missing_codes)
+    caution_codes(table, names, block)
     seen = np.isfinite(block)
     if not seen.all():
         if np.isinf(block).any():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .frame import SeriesFrame, rows_before
+from .frame import SeriesFrame, owner_of_rows, rows_before
 
 _BLOCK = 4_000_000  # values scaled at once: bounds the float64 copy to 32 MB
 
@@ -24,8 +24,12 @@ class Scaler:
     known: np.ndarray = field(default_factory=lambda: np.empty((2, 0)))
 
     @classmethod
-    def fit(cls, frame: SeriesFrame, train_end: np.ndarray) -> "Scaler":
-        """Take statistics of the rows before `train_end` (S,), the buffer row where each series' training part ends."""
+    def fit(cls, frame: SeriesFrame, train_end: np.ndarray, *, pooled: bool = False) -> "Scaler":
+        """Take statistics of the rows before `train_end` (S,), the buffer row where each series' training part ends.
+
+        With `pooled`, where a series tells no spread it takes that of the others (the root mean square of theirs), and
+        where it tells no level the mean of all values: else its errors, in units of 1, could outweigh all others.
+        """
         series, variates = len(frame.keys), frame.values.shape[1]
         edges = np.unique(np.concatenate([frame.offsets[:-1], train_end]))
         owner = np.searchsorted(frame.offsets, edges, side="right") - 1
@@ -45,14 +49,19 @@ class Scaler:
             np.add.at(squares, owner[segment][keep], np.add.reduceat(centred**2, starts)[keep])
         std = np.sqrt(squares / np.maximum(count, 1))
         # Rounding alone gives a constant column a spread of a few float32 steps of its mean.
-        return cls(mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0), _of_known(frame, train_end))
+        moving = std > 1e-6 * np.abs(mean)
+        usual = np.ones(variates)
+        if pooled and series > 1:
+            mean = np.where(count > 0, mean, total.sum(0) / np.maximum(count.sum(0), 1))
+            others = np.sqrt(np.where(moving, std**2, 0.0).sum(0) / np.maximum(moving.sum(0), 1))
+            usual = np.where(others > 0, others, 1.0)
+        return cls(mean, np.where(moving, std, usual), _of_known(frame, train_end))
 
     def apply_(self, frame: SeriesFrame) -> SeriesFrame:
         """Scale `frame` in its own memory (a second copy would double what a fit needs) and give the scaled frame."""
         for start in range(0, len(frame.values), self._rows(frame)):
-            rows = slice(start, start + self._rows(frame))
-            series = np.searchsorted(frame.offsets, np.arange(len(frame.values[rows])) + start, side="right") - 1
-            at = slice(0, 1) if len(frame.keys) == 1 else series
+            rows = slice(start, min(start + self._rows(frame), len(frame.values)))
+            at = slice(0, 1) if len(frame.keys) == 1 else owner_of_rows(frame.offsets, rows.start, rows.stop)
             frame.values[rows] = (frame.values[rows] - self.mean[at]) / self.std[at]
             frame.known[rows] = (frame.known[rows] - self.known[0]) / self.known[1]
         return replace(frame)

@@ -18,6 +18,7 @@ class Split:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    in_sample: np.ndarray | None = None  # (S,) where the rows end that MASE divides by, if not with the training part
 
     @property
     def train_end(self) -> np.ndarray:

@@ -5,20 +5,23 @@ Parquet stays lazy and is never loaded whole; text files are read by `text.py`.
 
 import contextlib
 import glob
+import io
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import tzinfo
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError, UsageError
+from .numbers import Decimal
+from .parquet import MAGIC, SUFFIXES, guarded, scan_parts
 from .text import read_text, refuse_repeated_names
 from .times import fixed_zone
 
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
     import pandas
 
 Library = Literal["path", "polars", "pandas"]
-T = TypeVar("T")
-
-PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Table:
     ledger: Ledger
     lines: np.ndarray | None = None  # (R,) line of each row where blank rows were left out
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # columns parsed once
+    decimal: Decimal | None = None  # what settles "1,234" in a text column, where anything does
 
     def line(self, row: int) -> str:
         """Where a row stands, as "line 14" of a text file or "row 12" (from 0) of anything else."""
@@ -113,21 +114,30 @@ class Table:
 
     def collect(self, *columns: str | pl.Expr) -> pl.DataFrame:
         """The columns in memory. A damaged file or part raises DataError."""
-        return _guarded(lambda: self.data.select(*columns).collect(), self.origin)
+        stored = self.format.get("kind") == "parquet"
+        return guarded(lambda: self.data.select(*columns).collect(), self.origin, bytes_read=stored)
 
 
-def read(source: "str | Path | pl.DataFrame | pl.LazyFrame | pandas.DataFrame") -> Table:
+def read(
+    source: "str | Path | pl.DataFrame | pl.LazyFrame | pandas.DataFrame", decimal: Decimal | None = None
+) -> Table:
     """A table from a path (CSV, Parquet, folder or glob of Parquet parts, "-" for standard input) or a frame.
 
-    Raises DataError for what is missing, empty, ragged, damaged or no table at all.
+    `decimal` settles whether "1,234" has a decimal or a thousands mark, where the column does not tell. Raises
+    DataError for what is missing, empty, ragged, damaged or no table at all.
     """
+    table = _read(source, decimal)
+    return table if decimal is None else replace(table, decimal=decimal)
+
+
+def _read(source: Any, decimal: Decimal | None) -> Table:
     if isinstance(source, pl.DataFrame):
         return _framed(source.lazy(), source.height, "polars")
     if isinstance(source, pl.LazyFrame):
-        rows = _guarded(lambda: source.select(pl.len()).collect().item(), "<frame>")
+        rows = guarded(lambda: source.select(pl.len()).collect().item(), "<frame>")
         return _framed(source, rows, "polars")
     if isinstance(source, str | Path):
-        return _read_path(str(source))
+        return _read_path(str(source), decimal)
     if type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns"):
         frame = _from_pandas(source)
         return _framed(frame.lazy(), frame.height, "pandas")
@@ -138,18 +148,18 @@ def read(source: "str | Path | pl.DataFrame | pl.LazyFrame | pandas.DataFrame") 
 
 
 def _framed(data: pl.LazyFrame, rows: int, library: Library) -> Table:
-    schema = _guarded(data.collect_schema, "<frame>")
+    schema = guarded(data.collect_schema, "<frame>")
     if rows == 0:
         raise DataError("The frame has no rows.", "Give a frame with a row for each time.")
     return Table(data, dict(schema), rows, "<frame>", library, {"kind": "frame"}, 0, Ledger())
 
 
-def _read_path(name: str) -> Table:
+def _read_path(name: str, decimal: Decimal | None) -> Table:
     if name == "-":
-        return _text_table(sys.stdin.buffer.read(), "-")
+        return _from_bytes(sys.stdin.buffer.read(), "-", decimal)
     path = Path(name)
     if path.is_dir():
-        parts = sorted(p for s in PARQUET for p in path.rglob(f"*{s}") if not p.name.startswith((".", "_")))
+        parts = sorted(p for s in SUFFIXES for p in path.rglob(f"*{s}") if not p.name.startswith((".", "_")))
         if not parts:
             raise DataError(f"{name}: the folder holds no Parquet file.", "Give a folder of .parquet parts.")
         return _scan_parquet(parts, name)
@@ -158,8 +168,8 @@ def _read_path(name: str) -> Table:
         if not found:
             raise _missing(path)
         if len(found) == 1:
-            return _read_path(found[0])
-        odd = next((f for f in found if not f.lower().endswith(PARQUET)), None)
+            return _read_path(found[0], decimal)
+        odd = next((f for f in found if not f.lower().endswith(SUFFIXES)), None)
         if odd is not None:
             raise DataError(f"{name}: {odd} is not a Parquet file.", "Several parts are read from Parquet only.")
         return _scan_parquet([Path(f) for f in found], name)
@@ -167,9 +177,9 @@ def _read_path(name: str) -> Table:
         if path.stat().st_size == 0 and path.is_file():
             raise DataError(f"{name}: the file is empty.", "Give a table with a header line and rows.")
         with path.open("rb") as file:
-            if file.peek(4)[:4] == b"PAR1" or path.suffix.lower() in PARQUET:
+            if file.peek(4)[:4] == MAGIC or path.suffix.lower() in SUFFIXES:
                 return _scan_parquet([path], name)
-            return _text_table(file.read(), name)
+            return _text_table(file.read(), name, decimal)
     except OSError as error:
         raise DataError(f"{name}: {error.strerror or error}.", "Check the path and its permissions.") from error
 
@@ -183,26 +193,25 @@ def _missing(path: Path) -> DataError:
     return DataError(f"{path}: no such file or folder.", hint)
 
 
-def _guarded(action: Callable[[], T], origin: str) -> T:
-    """The result of a polars call; whatever polars throws at damaged input becomes a DataError."""
-    try:
-        return action()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{origin}: cannot be read: {reason}", "The file may be damaged: write it again.") from error
-
-
 def _scan_parquet(parts: list[Path], name: str) -> Table:
-    data = _guarded(lambda: pl.scan_parquet(parts, glob=False), name)
-    schema = _guarded(data.collect_schema, name)
-    rows = _guarded(lambda: int(data.select(pl.len()).collect().item()), name)
+    data, schema, rows = scan_parts(parts, name)
     if rows == 0:
         raise DataError(f"{name}: the file has no rows.", "Give a table with a row for each time.")
-    return Table(data, dict(schema), rows, name, "path", {"kind": "parquet"}, 0, Ledger())
+    return Table(data, schema, rows, name, "path", {"kind": "parquet"}, 0, Ledger())
 
 
-def _text_table(raw: bytes, name: str) -> Table:
-    text = read_text(raw, name)
+def _from_bytes(raw: bytes, name: str, decimal: Decimal | None) -> Table:
+    """A table from standard input."""
+    if not raw.startswith(MAGIC):
+        return _text_table(raw, name, decimal)
+    frame = guarded(lambda: pl.read_parquet(io.BytesIO(raw)), name)
+    if frame.height == 0:
+        raise DataError(f"{name}: there are no rows.", "Give a table with a row for each time.")
+    return Table(frame.lazy(), dict(frame.schema), frame.height, name, "path", {"kind": "parquet"}, 0, Ledger())
+
+
+def _text_table(raw: bytes, name: str, decimal: Decimal | None) -> Table:
+    text = read_text(raw, name, decimal)
     ledger = Ledger()
     for repair in text.repairs:
         ledger.repair(*repair)
@@ -217,6 +226,7 @@ def _text_table(raw: bytes, name: str) -> Table:
         text.first_line,
         ledger,
         text.lines,
+        decimal=text.decimal,
     )
 
 
@@ -274,7 +284,7 @@ def require_writable(path: str | Path, *further: str) -> Path:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (*further, ".csv", *PARQUET):
+    if suffix not in (*further, ".csv", *SUFFIXES):
         known = f"Use {', '.join((*further, '.csv'))} or .parquet."
         raise UsageError(f"{path}: {suffix or 'no suffix'} is not a format to write.", known)
     if not path.parent.is_dir():

@@ -1,23 +1,26 @@
-"""CSV text of any delimiter, encoding and decimal mark, read as columns of numbers, truth values and text.
+"""CSV text of any delimiter, encoding and number format, read as columns of numbers, truth values and text.
 
 polars splits the lines and converts the columns. A column becomes numbers only if every value is a number or
 a missing mark, so that one bad cell deep in a file stays visible, with its line, instead of becoming a gap.
 """
 
-import gzip
-import zlib
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .layout import Layout, cells_of, find_layout
+from .numbers import MISSING, SAMPLE, Decimal, Numbers, as_numbers, decimal_of, numbers_of, only_groups, spread
+from .times import quoted
+from .unpack import decoded, unpacked
 
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "NaT")
 TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-DELIMITERS = (",", ";", "\t", "|")
-SAMPLE = 200  # values looked at before a whole column is converted
+
+Entry = tuple[str, int, str, str]  # kind, count, first, detail of a repair
 
 
 class TextTable(NamedTuple):
@@ -27,69 +30,123 @@ class TextTable(NamedTuple):
     format: dict[str, Any]  # delimiter, encoding, decimal, thousands, header_row
     first_line: int  # line of the first row
     lines: np.ndarray | None  # (R,) line of each row where blank rows were left out
-    repairs: list[tuple[str, int, str, str]]  # kind, count, first, detail
+    decimal: Decimal | None  # what settles "1,234", where the file tells
+    repairs: list[Entry]
 
 
-def read_text(raw: bytes, name: str) -> TextTable:
-    """The columns of CSV text of any usual delimiter and encoding, gzip or not; `name` is for messages.
+def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTable:
+    """The columns of CSV text of any usual delimiter and encoding, packed or not; `name` is for messages.
 
-    Numbers and truth values become typed columns, all else stays text. Raises DataError.
+    Numbers and truth values become typed columns, all else stays text; so does a column such as "1,234" where
+    neither `decimal` nor another column settles what it means. Raises DataError.
     """
-    data, encoding = _decoded(_unpacked(raw, name), name)
-    # Only what has blank ends is copied.
-    begun = data.lstrip(b"\r\n ") if data[:1] in b"\r\n " else data
-    header_row = data[: len(data) - len(begun)].count(b"\n")
-    body = begun.rstrip(b"\r\n ") if begun[-2:].strip(b"\r\n ") == b"" else begun
-    if not body:
-        raise DataError(f"{name}: the file is empty.", "Give a table with a header line and rows.")
-    head = body[: 1 << 16].decode("utf-8", errors="replace").split("\n")[:50]
-    delimiter = _delimiter(head)
-    headless = all(_is_number(cell) for cell in head[0].split(delimiter))
-    try:
-        text = pl.read_csv(body, separator=delimiter, has_header=not headless, infer_schema=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise _unreadable(body, delimiter, name, header_row, error) from error
-    if headless:
-        text = text.rename({column: str(i) for i, column in enumerate(text.columns)})
-    first_line = header_row + (1 if headless else 2)
-    if text.height == 0:
-        raise DataError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
-    if not headless:
-        refuse_repeated_names([cell.strip() for cell in _cells(head[0], delimiter)], name)
-        plain = [" ".join(column.split("\n")).strip() or column for column in text.columns]
-        refuse_repeated_names(plain, name)
-        text.columns = plain
-    _refuse_short_rows(text, body, delimiter, name, header_row)
-    lines = _lines(text, first_line) if b'"' in body else None
-    repairs = []
+    body, encoding = decoded(unpacked(raw, name), name)
+    layout = find_layout(body, name)
+    text = _split(body, layout, name)
+    repairs: list[Entry] = []
     if encoding != "utf-8":
         repairs.append(("encoding", 1, "line 1", f"read as {encoding}"))
-    if text.width > 1 and text.to_series(0).null_count():
-        blank = text.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    else:
-        blank = pl.Series([False])
-    if blank.any():
-        every = np.arange(text.height) + first_line if lines is None else lines
-        lines = every[~blank.to_numpy()]
-        first = f"line {every[int(blank.arg_max() or 0)]}"
-        repairs.append(("footer-dropped", int(blank.sum()), first, "blank rows were left out"))
-        text = text.filter(~blank)
-        if text.height == 0:
-            raise DataError(f"{name}: every row is blank.", "Give a table with a row for each time.")
-    typed, decimals = [], set()
-    for column in text.get_columns():
-        values, decimal = _typed(column, comma=delimiter == ";")
-        typed.append(values)
-        decimals.add(decimal)
-    frame = pl.DataFrame(typed)
+    repairs += layout.repairs
+    text = _named(text, layout, name, repairs)
+    lines = _lines(text, layout.first_line) if b'"' in body else None
+    text, lines = _without_blank(text, lines, layout, name, repairs)
+
+    def place(row: int) -> str:
+        return f"line {layout.first_line + row if lines is None else int(lines[row])}"
+
+    typed, marks, thousands, settled = _typed_columns(text, layout.delimiter, decimal, place, repairs)
     form = {
-        "delimiter": delimiter,
+        "delimiter": layout.delimiter,
         "encoding": encoding,
-        "decimal": "," if "," in decimals else ".",
-        "thousands": None,
-        "header_row": None if headless else header_row,
+        "decimal": "," if "," in marks else ".",
+        "thousands": thousands,
+        "header_row": layout.header_row,
     }
-    return TextTable(frame, form, first_line, lines, repairs)
+    return TextTable(pl.DataFrame(typed), form, layout.first_line, lines, settled, repairs)
+
+
+def refuse_repeated_names(names: list[str], name: str) -> None:
+    """Raise DataError where two columns have one name."""
+    repeated, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 1)
+    if times > 1:
+        raise DataError(f'{name}: two columns are named "{repeated}".', "Give each column a name of its own.")
+
+
+# Lines
+
+
+def _split(body: bytes, layout: Layout, name: str) -> pl.DataFrame:
+    """The fields of every row as text, under the names of the header. Raises DataError for ragged lines."""
+    rows = body
+    if not layout.plain:
+        head = b"" if layout.header is None else layout.header.encode() + b"\n"
+        rows = head + body[layout.begin : layout.end]
+    if rows[-2:].strip(b"\r\n ") == b"":
+        rows = rows.rstrip(b"\r\n ")
+    delimiter = layout.delimiter
+    if delimiter == " ":
+        rows = re.sub(rb"[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t\r]+$", b"", rows))
+        delimiter = "\t"
+    try:
+        text = pl.read_csv(rows, separator=delimiter, has_header=layout.header is not None, infer_schema=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise _unreadable(rows, delimiter, layout, name, error) from error
+    if text.height == 0:
+        raise DataError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
+    _refuse_short_rows(text, rows, delimiter, layout, name)
+    return text
+
+
+def _line_of(number: int, layout: Layout) -> int:
+    """The line of the file, from 1, that line `number` of header and rows was."""
+    if layout.header is None or layout.header_row is None:
+        return layout.first_line + number
+    return layout.header_row + 1 if number == 0 else layout.first_line + number - 1
+
+
+def _widths(rows: bytes, delimiter: str) -> pl.Series:
+    """Fields of every line, counted outside of quotes."""
+    lines = pl.Series(rows.decode("utf-8", errors="replace").removesuffix("\n").split("\n"))
+    if b'"' in rows:
+        lines = lines.str.replace_all(r'"[^"]*"', "")
+    return lines.str.count_matches(delimiter, literal=True) + 1
+
+
+def _unreadable(rows: bytes, delimiter: str, layout: Layout, name: str, error: BaseException) -> DataError:
+    """What makes polars refuse a text: most often a line that is too wide, or a quote never closed."""
+    widths = _widths(rows, delimiter)
+    wide = (widths > widths[0]).arg_max() if (widths > widths[0]).any() else None
+    if wide is not None:
+        first = "header" if layout.header is not None else "first line"
+        return DataError(
+            f"{name}, line {_line_of(wide, layout)}: {widths[wide]} fields where the {first} has {widths[0]}.",
+            f"Delimiter read as {layout.delimiter!r}. Quote a field that contains it, or name every column.",
+        )
+    if rows.count(b'"') % 2:
+        lines = pl.Series(rows.decode("utf-8", errors="replace").split("\n"))
+        odd = (lines.str.count_matches('"', literal=True) % 2 == 1).arg_max() or 0
+        line = _line_of(odd, layout)
+        return DataError(f"{name}, line {line}: a quote is never closed.", "Close or remove the quote.")
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return DataError(f"{name}: cannot be read as CSV: {reason}", "Give CSV with a header line, or Parquet.")
+
+
+def _refuse_short_rows(text: pl.DataFrame, rows: bytes, delimiter: str, layout: Layout, name: str) -> None:
+    """Raise for a line that ends early: polars would take its absent fields for missing values."""
+    if text.width == 1 or text.to_series(-1).null_count() == 0:
+        return
+    widths = _widths(rows, delimiter)
+    if len(widths) != text.height + (layout.header is not None):
+        return  # fields with line breaks: lines and rows do not match
+    empty = pl.Series(rows.removesuffix(b"\n").split(b"\n")).bin.size() <= 1  # one byte: a carriage return
+    short = (widths < text.width) & ~empty
+    if short.any():
+        line = int(short.arg_max() or 0)
+        first = "header" if layout.header is not None else "first line"
+        raise DataError(
+            f"{name}, line {_line_of(line, layout)}: {widths[line]} fields where the {first} has {text.width}.",
+            "Complete the line, or remove it.",
+        )
 
 
 def _lines(text: pl.DataFrame, first_line: int) -> np.ndarray | None:
@@ -101,112 +158,118 @@ def _lines(text: pl.DataFrame, first_line: int) -> np.ndarray | None:
     return starts
 
 
-def _unpacked(raw: bytes, name: str) -> bytes:
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{name}: the gzip file is damaged ({error}).", "Fetch or write the file again.") from error
+def _named(text: pl.DataFrame, layout: Layout, name: str, repairs: list[Entry]) -> pl.DataFrame:
+    """The columns under their names: numbers where there are none; without an empty one at the end of each line."""
+    if layout.header is None:
+        cells = [""] * text.width
+    else:
+        cells = cells_of(layout.header, layout.delimiter)
+        refuse_repeated_names(cells, name)
+        if len(cells) != text.width:  # what polars makes of odd quotes
+            cells = text.columns
+    width = text.width
+    while text.width > 1 and cells[-1] == "" and text.to_series(-1).null_count() == text.height:
+        text, cells = text.drop(text.columns[-1]), cells[:-1]
+    if text.width < width:
+        detail = "empty at the end of each line, and without a name"
+        repairs.append(("column-dropped", width - text.width, f"line {_line_of(0, layout)}", detail))
+    given = [" ".join(column.split("\n")).strip().replace('""', '"') for column in text.columns]
+    names = [str(i) if cell == "" else given[i] or str(i) for i, cell in enumerate(cells)]
+    refuse_repeated_names(names, name)
+    text.columns = names
+    unnamed = cells.count("") if layout.header is not None else 0
+    if unnamed:
+        detail = f'a column without a name is called by its number, "{cells.index("")}"'
+        repairs.append(("header-skipped", unnamed, f"line {_line_of(0, layout)}", detail))
+    return text
 
 
-def _decoded(raw: bytes, name: str) -> tuple[bytes, str]:
-    """UTF-8 bytes with lines that end in a line feed, and the encoding they came in."""
-    encoding = "utf-8"
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    elif b"\x00" in raw:
-        raise DataError(f"{name}: this is not text.", "Give CSV, or Parquet with the suffix .parquet.")
-    elif not raw.isascii():
-        try:
-            raw.decode("utf-8")
-        except UnicodeDecodeError:
-            # Five bytes have no meaning in Windows-1252; Latin-1, its subset elsewhere, reads any byte.
-            encoding = "latin-1" if any(byte in raw for byte in b"\x81\x8d\x8f\x90\x9d") else "windows-1252"
-    if encoding != "utf-8":
-        try:
-            raw = raw.decode(encoding).encode("utf-8")
-        except UnicodeDecodeError as error:
-            message = f"{name}: byte {error.start} is not {encoding.upper()}."
-            raise DataError(message, "Save the file as UTF-8.") from error
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in raw[: 1 << 16] and b"\n" not in raw:
-        raw = raw.replace(b"\r", b"\n")
-    return raw, encoding
+def _without_blank(
+    text: pl.DataFrame, lines: np.ndarray | None, layout: Layout, name: str, repairs: list[Entry]
+) -> tuple[pl.DataFrame, np.ndarray | None]:
+    """The rows that hold anything, and their lines."""
+    if text.width == 1 or not text.to_series(0).null_count():
+        return text, lines
+    blank = text.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if not blank.any():
+        return text, lines
+    every = np.arange(text.height) + layout.first_line if lines is None else lines
+    first = f"line {every[int(blank.arg_max() or 0)]}"
+    repairs.append(("footer-dropped", int(blank.sum()), first, "blank rows were left out"))
+    text = text.filter(~blank)
+    if text.height == 0:
+        raise DataError(f"{name}: every row is blank.", "Give a table with a row for each time.")
+    return text, every[~blank.to_numpy()]
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    """The fields of one line; a delimiter within quotes separates nothing."""
-    pieces = line.split('"')
-    pieces[::2] = [piece.replace(delimiter, "\x1f") for piece in pieces[::2]]
-    return "".join(pieces).split("\x1f")
+# Columns
 
 
-def _delimiter(head: list[str]) -> str:
-    """The mark that splits most of the first lines as it splits the header; a comma where none does."""
-    lines = [line for line in head if line.strip()]
-
-    def fit(mark: str) -> tuple[bool, float, int]:
-        widths = [len(_cells(line, mark)) for line in lines]
-        return widths[0] > 1, sum(w == widths[0] for w in widths) / len(widths), widths[0]
-
-    return max(DELIMITERS, key=fit)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def refuse_repeated_names(names: list[str], name: str) -> None:
-    repeated, times = Counter(filter(None, names)).most_common(1)[0] if any(names) else ("", 1)
-    if times > 1:
-        raise DataError(f'{name}: two columns are named "{repeated}".', "Give each column a name of its own.")
-
-
-def _widths(body: bytes, delimiter: str) -> pl.Series:
-    """Fields of every line of the file, counted outside of quotes."""
-    lines = pl.Series(body.decode("utf-8").removesuffix("\n").split("\n"))
-    if b'"' in body:
-        lines = lines.str.replace_all(r'"[^"]*"', "")
-    return lines.str.count_matches(delimiter, literal=True) + 1
-
-
-def _unreadable(body: bytes, delimiter: str, name: str, header_row: int, error: BaseException) -> DataError:
-    """What makes polars refuse a text: most often a line that is too wide, or a quote never closed."""
-    widths = _widths(body, delimiter)
-    wide = (widths > widths[0]).arg_max() if (widths > widths[0]).any() else None
-    if wide is not None:
-        return DataError(
-            f"{name}, line {wide + 1 + header_row}: {widths[wide]} fields where the header has {widths[0]}.",
-            f"Delimiter read as {delimiter!r}. Quote a field that contains it, or name every column.",
-        )
-    if body.count(b'"') % 2:
-        lines = pl.Series(body.decode("utf-8").split("\n"))
-        odd = (lines.str.count_matches('"', literal=True) % 2 == 1).arg_max() or 0
-        return DataError(f"{name}, line {odd + 1 + header_row}: a quote is never closed.", "Close or remove the quote.")
-    reason = str(error).strip().splitlines()[0][:200]
-    return DataError(f"{name}: cannot be read as CSV: {reason}", "Give CSV with a header line, or Parquet.")
+def _typed_columns(
+    text: pl.DataFrame, delimiter: str, decimal: Decimal | None, place: Callable[[int], str], repairs: list[Entry]
+) -> tuple[list[pl.Series], list[str | None], str | None, Decimal | None]:
+    """The columns in their types; the decimal marks used; the thousands mark; and what settles "1,234"."""
+    typed: list[pl.Series] = []
+    marks: list[str | None] = []
+    odd: dict[int, Numbers] = {}
+    for number, column in enumerate(text.get_columns()):
+        values, mark = _typed(column, comma=delimiter == ";")
+        typed.append(values)
+        marks.append(mark)
+        if values is column and (found := numbers_of(column)) is not None and found.bad is None:
+            odd[number] = found
+    settled = decimal
+    if settled is None and (odd or "," in marks):
+        seen = {decimal_of(odd.values()), "comma" if "," in marks else None}
+        seen |= {
+            "point" for column, mark in zip(text.get_columns(), marks, strict=True) if mark == "." and _pointed(column)
+        }
+        told = sorted(mark for mark in seen if mark is not None)
+        settled = ("comma" if told == ["comma"] else "point") if len(told) == 1 else None
+    settle = settled or ("comma" if delimiter == ";" else None)
+    for number, values in enumerate(typed):
+        open_ = number in odd and not odd[number].decided
+        if settle and (
+            open_ or (settle == "comma" and values.dtype == pl.Float64 and only_groups(text.to_series(number)))
+        ):
+            again = numbers_of(text.to_series(number), settle)
+            assert again is not None  # it was read before; only the reading changes
+            odd[number] = again
+    read = {number: found for number, found in odd.items() if found.decided}
+    for number, found in read.items():
+        typed[number] = found.values
+        marks[number] = found.form.decimal if found.values.dtype == pl.Float64 else None
+    repairs += parsed_entries([(str(text.columns[number]), found) for number, found in read.items()], place)
+    thousands = next((found.form.thousands for found in read.values() if found.form.thousands), None)
+    return typed, marks, thousands, settled
 
 
-def _refuse_short_rows(text: pl.DataFrame, body: bytes, delimiter: str, name: str, header_row: int) -> None:
-    """Raise for a line that ends early: polars would take its absent fields for missing values."""
-    if text.width == 1 or text.to_series(-1).null_count() == 0:
-        return
-    widths = _widths(body, delimiter)
-    if len(widths) != text.height + (widths[0] == text.width):
-        return  # fields with line breaks: lines and rows do not match
-    empty = pl.Series(body.removesuffix(b"\n").split(b"\n")).bin.size() <= 1  # one byte: a carriage return
-    short = (widths < text.width) & ~empty
-    if short.any():
-        line = int(short.arg_max() or 0)
-        raise DataError(
-            f"{name}, line {line + 1 + header_row}: {widths[line]} fields where the header has {text.width}.",
-            "Complete the line, or remove it.",
-        )
+def _pointed(text: pl.Series) -> bool:
+    """Whether a column shows that a point is its decimal mark."""
+    sample = spread(text, SAMPLE)
+    return bool(sample.str.contains(".", literal=True).any()) and not only_groups(sample)
+
+
+def parsed_entries(columns: Sequence[tuple[str, Numbers]], place: Callable[[int], str]) -> list[Entry]:
+    """What was done to read columns as numbers, one entry for all that were read alike; `place(row)` names a row."""
+    groups: dict[tuple[Any, ...], list[tuple[str, pl.Series]]] = defaultdict(list)
+    for name, found in columns:
+        if found.dressed.any():
+            groups[found.form.unit, found.form.thousands, None].append((name, found.dressed))
+        if found.marks:
+            groups[None, None, found.marks].append((name, found.marked))
+    entries = []
+    for (unit, thousands, marks), members in groups.items():
+        what = [f"unit {quoted(unit)}"] if unit else []
+        what += [f"thousands mark {quoted(thousands) if thousands != ' ' else 'blank'}"] if thousands else []
+        if marks:
+            what = ["missing: " + ", ".join(quoted(mark) for mark in marks[:8])]
+        told = " and ".join(what) or "brackets, signs or blanks"
+        others = f" and {len(members) - 1} more" if len(members) > 1 else ""
+        first = min(int(changed.arg_max() or 0) for _, changed in members)
+        count = sum(int(changed.sum()) for _, changed in members)
+        entries.append(("numbers-parsed", count, place(first), f"{told}, in {quoted(members[0][0])}{others}"))
+    return entries
 
 
 def _typed(text: pl.Series, *, comma: bool) -> tuple[pl.Series, str | None]:
@@ -219,41 +282,10 @@ def _typed(text: pl.Series, *, comma: bool) -> tuple[pl.Series, str | None]:
         sampled = as_numbers(sample, decimal)
         if sampled is None:
             continue
+        if decimal == "," and not sample.str.contains(r",(?:\d{0,2}|\d{4,})(?:[eE]|\s*$)").any():
+            continue  # "1,234" alone may have a thousands mark
         # Fractions in the sample: the column holds no integers, so it need not be tried.
         numbers = as_numbers(text, decimal, fractions=len(sample) > 0 and sampled.dtype == pl.Float64)
         if numbers is not None:
             return numbers, decimal if numbers.dtype == pl.Float64 else None
     return text, None
-
-
-def as_numbers(text: pl.Series, decimal: str = ".", *, fractions: bool = False) -> pl.Series | None:
-    """Integers or floats if every value is one or a missing mark; None otherwise.
-
-    Digits with a leading zero, as in "007", are a code and stay text. `fractions`: known not to be integers.
-    """
-    if not fractions:
-        integers = text.cast(pl.Int64, strict=False)
-        if integers.null_count() == text.null_count() and len(integers) > text.null_count():
-            return None if text.str.contains(r"^\s*[+-]?0\d").any() else integers
-    numbers = loose_numbers(text, decimal)
-    unread = numbers.is_null() & text.is_not_null()
-    if not unread.any():
-        return numbers
-    if not text.filter(unread).str.strip_chars().is_in(MISSING).all():
-        return None
-    if fractions or numbers.null_count() == len(numbers):
-        return numbers
-    whole = text.set(unread, None).str.strip_chars()
-    if whole.cast(pl.Int64, strict=False).null_count() == whole.null_count():
-        return as_numbers(whole, decimal)
-    return numbers
-
-
-def loose_numbers(text: pl.Series, decimal: str = ".") -> pl.Series:
-    """Float64 where a value reads as a number, null elsewhere."""
-    if decimal == ",":
-        text = text.str.replace(",", ".", literal=True)
-    numbers = text.cast(pl.Float64, strict=False)
-    if numbers.null_count() > text.null_count():
-        numbers = text.str.strip_chars().cast(pl.Float64, strict=False)
-    return numbers.fill_nan(None)

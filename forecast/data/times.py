@@ -1,34 +1,42 @@
 """Times as users write them: read into microseconds (UTC) or integer steps, and given back alike."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .forms import HIGHEST, LOWEST, TURNED, candidates, read_form, twin, written_form
 
 Dates = Literal["day-first", "month-first"]
 
 SAMPLE = 64  # values that choose the formats worth trying on the whole column
-# Microseconds of the years 1000 to 9999: chrono reads the 49 of 01.02.49 as year 49, Python ends at 9999.
-LOWEST, HIGHEST = -30_610_224_000_000_000, 253_402_300_799_999_999
-_PLAIN_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y")
-_TURNED = {"%d/%m/%Y": "%m/%d/%Y", "%d-%m-%Y": "%m-%d-%Y"}  # day first: the same month first
-_NAMED_DATES = ("%b %d %Y", "%b %d, %Y", "%B %d %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y")
-_MONTHS = ("%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y")
-_QUARTERS = ("%Y Q%q", "%Y-Q%q", "%YQ%q", "Q%q %Y", "Q%q-%Y")
-_CLOCKS = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f")
-_HALF_DAYS = (" %I:%M %p", " %I:%M:%S %p")
-_DAYS = (*_PLAIN_DATES, *_TURNED, *_TURNED.values(), *_NAMED_DATES)
-_TAILS = (*(j + c + z for j, c, z in product((" ", "T"), _CLOCKS, ("", "Z", "%z", " %z"))), *_HALF_DAYS)
-_SHAPES = {"%Y": r"\d{4}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,9}", "%q": "[1-4]", "%p": "[AaPp][Mm]"}
-_DIGIT = re.compile(r"\d")
-_SHAPES |= {"%f": r"(?:\.\d+)?", "%z": r"(?:Z|[+-]\d\d:?\d\d)"} | {f"%{c}": r"\d{1,2}" for c in "mdHIMS"}
+PIVOT = 30  # two-digit years from here on begin in the 1900s, as spreadsheets read them
+# Digits that tell a time, the numbers they may be, and what completes them to a whole time.
+_DIGITS = (
+    ("%Y", 1500, 2200, "0101"),
+    ("%Y%m", 150001, 220012, "01"),
+    ("%Y%m%d", 15000101, 22001231, ""),
+    ("%Y%m%d%H", 1900010100, 2100123123, "0000"),
+    ("%Y%m%d%H%M", 190001010000, 210012312359, "00"),
+    ("%Y%m%d%H%M%S", 19000101000000, 21001231235959, ""),
+)
+_DAY = 86_400_000_000  # microseconds
+_EPOCHS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # units in a second
+EPOCH_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_SINCE, _UNTIL = 315_532_800, 4_102_444_800  # 1980 and 2100: what counts from 1970 is told from other numbers
+_EPOCH_WORDS = ("epoch", "unix", "posix", "timestamp", "time", "ts", "date", "ds")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a column of times may leave open, as it was found at the fit: applied again at prediction."""
+
+    dates: str | None = None  # "day-first" | "month-first"
+    century: int | None = None  # first of the hundred years that two-digit years are read in
+    epoch: str | None = None  # "s" | "ms" | "us" | "ns": integers that count from 1970
 
 
 @dataclass(frozen=True)
@@ -38,22 +46,42 @@ class TimeType:
     dtype: pl.DataType  # of the column as given
     format: str | None = None  # strftime pattern of a text column, or of integers such as 2004 or 20040131
     zone: str | None = None  # IANA zone of an aware column
+    century: int | None = None  # first of the hundred years that two-digit years are read in
+    epoch: str | None = None  # "s", "ms", "us" or "ns": numbers that count from 1970
+    midnight: str | None = None  # how the end of a day is written: "24:00", or as 00:00 of the same day, "before"
+    case: str | None = None  # "upper" | "lower": names of months that are not written as in "Jan"
 
     @property
     def steps(self) -> bool:
         """Whether the axis counts steps instead of telling the time."""
-        return self.dtype.is_numeric() and self.format is None
+        return self.dtype.is_numeric() and self.format is None and self.epoch is None
+
+    @property
+    def rules(self) -> Rules:
+        """What the column left open and how it was read, also where the column itself decided."""
+        form = (self.format or "").replace("-", "")
+        first = "day-first" if form.startswith(("%d/%m", "%d%m")) else None
+        first = "month-first" if form.startswith(("%m/%d", "%m%d")) else first
+        return Rules(first, self.century, self.epoch)
 
 
 def parse_times(
-    column: pl.Series, where: Callable[[int], str], dates: str | None = None, *, steps: bool = False
+    column: pl.Series,
+    where: Callable[[int], str],
+    dates: str | None = None,
+    *,
+    steps: bool = False,
+    rules: Rules | None = None,
 ) -> tuple[np.ndarray, TimeType]:
     """Times of a column, (R,) int64: microseconds UTC or integer steps; and how they were given.
 
     `where(row)` names a row in messages. `dates` is "day-first" or "month-first" for dates such as 03/04/2021
-    that the column does not decide. `steps` keeps integers such as 2004 as steps instead of taking them for
-    years. Raises DataError for a missing, unreadable or ambiguous time, naming its row and value.
+    that the column does not decide; `rules` are all that was found so at a fit. `steps` keeps integers such as 2004
+    as steps instead of taking them for years. Two-digit years are read so that the column spans less than a century
+    and begins in 1930 to 2029. Integers count from 1970 only where their size, and their step or the column's name,
+    say so. Raises DataError for a missing, unreadable or ambiguous time, naming its row and value.
     """
+    rules = rules or Rules(dates)
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
         raise DataError(
@@ -68,9 +96,9 @@ def parse_times(
         moments = column.cast(pl.Datetime("us"))
         return _within(_microseconds(moments), column.name, where), TimeType(dtype)
     if dtype.is_numeric():
-        return _numbered(column, where, steps)
+        return _numbered(column, where, steps, rules)
     if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _written(column.cast(pl.String), where, dates)
+        return _written(column.cast(pl.String), where, rules)
     raise DataError(
         f'Column "{column.name}" of type {dtype} holds no times.',
         "Name the column of the times with --time-col.",
@@ -81,7 +109,7 @@ def looks_like_times(column: pl.Series) -> bool:
     """Whether a column's type, or most of a sample of its text, reads as times. Integers do not count."""
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
         sample = _sample(column.cast(pl.String).drop_nulls())
-        return any(unread <= 0.1 * len(sample) for _, unread in _fitting(sample, frozenset()))
+        return any(unread <= 0.1 * len(sample) for _, unread in candidates(sample))
     return column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime)
 
 
@@ -90,12 +118,25 @@ def restore(times: np.ndarray, time_type: TimeType, name: str = "ds") -> pl.Seri
     column = pl.Series(name, times, dtype=pl.Int64)
     if time_type.steps:
         return column.cast(time_type.dtype)
+    if time_type.epoch is not None:
+        units = _EPOCHS[time_type.epoch]
+        column = column * (units // 10**6) if units > 10**6 else column // (10**6 // units)
+        return column.cast(time_type.dtype)
     moments = column.cast(pl.Datetime("us"))
     if time_type.zone is not None:
         moments = moments.dt.replace_time_zone("UTC").dt.convert_time_zone(time_type.zone)
-    if time_type.format is not None:
-        return moments.dt.strftime(time_type.format).cast(time_type.dtype)
-    return moments.cast(time_type.dtype)
+    ends = (moments.dt.hour() == 0) & (moments.dt.minute() == 0) & (moments.dt.second() == 0)
+    if time_type.midnight is not None:
+        moments = moments.zip_with(~ends, moments.dt.offset_by("-1d"))
+    if time_type.format is None:
+        return moments.cast(time_type.dtype)
+    text = moments.dt.strftime(time_type.format)
+    if time_type.midnight == "24:00":
+        late = time_type.format.replace("%-H", "24").replace("%H", "24")
+        text = text.zip_with(~ends, moments.dt.strftime(late))
+    if time_type.case is not None:
+        text = text.str.to_uppercase() if time_type.case == "upper" else text.str.to_lowercase()
+    return text.cast(time_type.dtype)
 
 
 def spoken(time: int, time_type: TimeType) -> str:
@@ -130,8 +171,8 @@ def _sample(column: pl.Series) -> pl.Series:
     return column.gather_every(max(1, len(column) // SAMPLE)) if len(column) > SAMPLE else column
 
 
-def _numbered(column: pl.Series, where: Callable[[int], str], steps: bool) -> tuple[np.ndarray, TimeType]:
-    """An integer axis; years (1950), months (195001) and days (19500131) become times."""
+def _numbered(column: pl.Series, where: Callable[[int], str], steps: bool, rules: Rules) -> tuple[np.ndarray, TimeType]:
+    """An integer axis; years (1950), months (195001), days (19500131) and counts from 1970 become times."""
     whole = column.cast(pl.Int64, strict=False)
     odd = (whole.is_null() | (whole.cast(pl.Float64) != column.cast(pl.Float64))).fill_null(True)
     if odd.any():
@@ -140,35 +181,49 @@ def _numbered(column: pl.Series, where: Callable[[int], str], steps: bool) -> tu
             f'{where(row)}: {column[row]} in column "{column.name}" is no time.',
             "Give dates, or whole numbers that count the steps.",
         )
-    if not steps and len(whole):
-        low, high = int(whole.min()), int(whole.max())  # type: ignore[arg-type]
-        for form, lowest, highest in (
-            ("%Y", 1500, 2200),
-            ("%Y%m", 150001, 220012),
-            ("%Y%m%d", 15000101, 22001231),
-        ):
-            if lowest <= low and high <= highest:
-                text = whole.cast(pl.String)
-                moments = _read(text + "01", "%Y%m%d") if form == "%Y%m" else None
-                moments = _read(text + "0101", "%Y%m%d") if form == "%Y" else moments
-                moments = _read(text, form) if moments is None else moments
-                if moments.null_count() == 0:
-                    return _microseconds(moments), TimeType(column.dtype, format=form)
+    if not steps and len(whole) and (found := _told_by_digits(whole, column, rules)):
+        return found
     return _within(whole.to_numpy(), column.name, where), TimeType(column.dtype)
 
 
-def _written(text: pl.Series, where: Callable[[int], str], dates: str | None) -> tuple[np.ndarray, TimeType]:
-    refused = frozenset({"day-first": _TURNED.values(), "month-first": _TURNED}.get(dates or "", ()))
+def _told_by_digits(whole: pl.Series, column: pl.Series, rules: Rules) -> tuple[np.ndarray, TimeType] | None:
+    """Integers as years (1950), months (195001), days (19500131) or finer, or as counts from 1970; else None."""
+    low, high = int(whole.min()), int(whole.max())  # type: ignore[arg-type]
+    for form, lowest, highest, rest in _DIGITS if rules.epoch is None else ():
+        if lowest <= low and high <= highest:
+            full = "%Y%m%d%H%M%S" if "%H" in form else "%Y%m%d"
+            moments, _ = read_form(whole.cast(pl.String) + rest, full)
+            if moments.null_count() == 0:
+                return _microseconds(moments), TimeType(column.dtype, format=form)
+    for unit, size in _EPOCHS.items():
+        if rules.epoch not in (None, unit) or not _SINCE * size <= low <= high <= _UNTIL * size:
+            continue
+        words = column.name.lower().replace("_", " ").replace("-", " ").split()
+        named = any(word.startswith(_EPOCH_WORDS[:4]) or word in _EPOCH_WORDS for word in words)
+        apart = whole.unique().sort().diff().drop_nulls()
+        paced = len(apart) > 0 and bool((apart % (60 if unit == "s" else size) == 0).all())
+        if rules.epoch is not None or named or paced:
+            times = whole * (10**6 // size) if size < 10**6 else whole // (size // 10**6)
+            return times.to_numpy(), TimeType(column.dtype, epoch=unit)
+    return None
+
+
+def _written(text: pl.Series, where: Callable[[int], str], rules: Rules) -> tuple[np.ndarray, TimeType]:
+    refused = frozenset({"day-first": TURNED.values(), "month-first": TURNED}.get(rules.dates or "", ()))
     sample = _sample(text)
-    fitting = _fitting(sample, refused)
-    readings: list[tuple[str, pl.Series]] = []
+    if (digits := text.head(1).str.contains(r"^\d{4,}$")).all() and len(digits):
+        whole = text.cast(pl.Int64, strict=False)
+        if whole.null_count() == 0 and (found := _told_by_digits(whole, text, rules)):
+            return found
+    fitting = candidates(sample, refused)
+    readings: list[tuple[str, pl.Series, int]] = []
     nearest: pl.Series | None = None
     for form in (f for f, unread in fitting if unread == fitting[0][1]):
-        if readings and form != _other(readings[0][0]):
+        if readings and form != twin(readings[0][0]):
             continue
-        moments = _read(text, form)
+        moments, late = read_form(text, form)
         if moments.null_count() == 0:
-            readings.append((form, moments))
+            readings.append((form, moments, late))
         elif nearest is None or moments.null_count() < nearest.null_count():
             nearest = moments
     if not readings:
@@ -179,67 +234,61 @@ def _written(text: pl.Series, where: Callable[[int], str], dates: str | None) ->
         )
     if len(readings) == 2 and (differ := readings[0][1] != readings[1][1]).any():
         row = int(differ.arg_max() or 0)
-        one, two = (f"{m[row].day} {m[row]:%B}" for _, m in readings)
+        one, two = (f"{m[row].day} {m[row]:%B}" for _, m, _ in readings)
         raise DataError(
             f"{where(row)}: {quoted(text[row])[1:-1]} can be {one} or {two}, and no other line decides.",
             "Add --dates day-first or --dates month-first.",
         )
-    form, moments = readings[0]
-    zone = _zone(text) if form.endswith(("Z", "%z")) else None
-    return _microseconds(moments), TimeType(text.dtype, _output_format(_sample(moments), sample, form, zone), zone)
+    form, moments, late = readings[0]
+    century = None
+    if "%y" in form:
+        century = rules.century or first_year(moments.dt.year() % 100)
+        moments = _in_century(moments, century)
+    zone = _zone(text) if form.endswith(("Z", "z", "UTC", "GMT")) else None
+    pattern, case = written_form(_sample(moments), sample, form, zone)
+    midnight = "24:00" if late else None
+    return _microseconds(moments), TimeType(text.dtype, pattern, zone, century, None, midnight, case)
 
 
-def _other(form: str) -> str | None:
-    """The format with day and month exchanged, where a form has such a twin."""
-    for day, month in _TURNED.items():
-        for one, two in ((day, month), (month, day)):
-            if form.startswith(one):
-                return form.replace(one, two, 1)
-    return None
+def end_of_day(times: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
+    """Which times (R,) are midnights at the end of the day that they name, in the order given; None where none are.
 
-
-def _read(text: pl.Series, form: str) -> pl.Series:
-    """Moments in microseconds, null where the text has another form or the year no four digits."""
-    if "%q" in form:
-        pattern = "^" + form.replace("%Y", r"(?P<year>\d{4})").replace("%q", "(?P<quarter>[1-4])") + "$"
-        parts = text.str.extract_groups(pattern).struct.unnest()
-        month = (parts["quarter"].cast(pl.Int8) * 3 - 2).cast(pl.String).str.zfill(2)
-        text, form = parts["year"] + month + "01", "%Y%m%d"
-    moments = text.str.to_datetime(form, strict=False, time_unit="us", cache=False)
-    if moments.dtype.time_zone is not None:  # type: ignore[attr-defined]
-        moments = moments.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    stamps = moments.to_physical()
-    low, high = stamps.min(), stamps.max()
-    if isinstance(low, int) and isinstance(high, int) and not (low >= LOWEST and high <= HIGHEST):
-        moments = moments.set(~stamps.is_between(LOWEST, HIGHEST), None)
-    return moments
-
-
-def _fitting(sample: pl.Series, refused: frozenset[str]) -> list[tuple[str, int]]:
-    """Formats that read any of the sample, best first, and how many values each leaves unread.
-
-    `refused` dates are passed over. What a value looks like is asked first: that is far quicker than parsing.
+    They follow the last time of that day and come before the first of the next: one step apart once they are moved
+    to the next day. All midnights of the table but a few must stand so. `codes` tell the series apart.
     """
-    values = set(sample.to_list())
-    looks = {_DIGIT.sub("0", value): value for value in values}.values()
-    shaped = []
-    for day in (*_DAYS, *_MONTHS, *_QUARTERS):
-        found = [match for match in map(_shape(day).match, looks) if match] if day not in refused else []
-        ends = {match.string[match.end() :] for match in found}
-        shaped += [day] if "" in ends else []
-        if day in _DAYS:
-            shaped += [day + tail for tail in _TAILS if any(_shape(tail).fullmatch(end) for end in ends if end)]
-    unread = [(form, _read(sample, form).null_count()) for form in shaped]
-    return sorted((pair for pair in unread if pair[1] < len(sample)), key=lambda pair: pair[1])
+    same = codes[1:] == codes[:-1]
+    steps = np.diff(times)
+    usual, counts = np.unique(steps[same & (steps > 0)], return_counts=True)
+    midnight = times % _DAY == 0
+    if not len(usual) or (step := int(usual[counts.argmax()])) >= _DAY:
+        return None
+    follows, leads = np.zeros((2, len(times)), bool)
+    follows[1:] = same & (steps == step - _DAY)
+    leads[:-1] = same & (steps == step + _DAY)
+    moved = midnight & (follows | leads)
+    placed = midnight.copy()
+    placed[1:] &= same  # the first row of a series has no day before it
+    return moved if follows.any() and moved[placed].mean() >= 0.95 else None
 
 
-@cache
-def _shape(form: str) -> re.Pattern[str]:
-    """What text in a format looks like."""
-    pattern = re.escape(form).replace(r"\ ", " ").replace(r"%\.f", "%f")
-    for code, looks in _SHAPES.items():
-        pattern = pattern.replace(code, looks)
-    return re.compile(pattern)
+def first_year(short: pl.Series) -> int:
+    """The first of the hundred years that two-digit years are read in: they begin after their widest gap.
+
+    So 98, 99, 00, 01 are 1998 to 2001. The first one is in 1930 to 2029, as spreadsheets have it.
+    """
+    years = short.unique().sort().to_numpy().astype(np.int64)
+    gaps = np.diff(years, prepend=years[-1] - 100)
+    first = int(years[gaps.argmax()])
+    return first + (1900 if first >= PIVOT else 2000)
+
+
+def _in_century(moments: pl.Series, first: int) -> pl.Series:
+    years = moments.dt.year().cast(pl.Int64)
+    shift = first + (years - first) % 100 - years
+    for centuries in shift.unique().to_list():
+        if centuries:
+            moments = moments.zip_with(shift != centuries, moments.dt.offset_by(f"{centuries}y"))
+    return moments
 
 
 def fixed_zone(seconds: int) -> str:
@@ -251,30 +300,8 @@ def fixed_zone(seconds: int) -> str:
 
 def _zone(text: pl.Series) -> str:
     """The zone of written offsets: one offset keeps its own, several are told in UTC."""
-    offsets = text.str.extract(r"([+-]\d\d:?\d\d)$").unique()
+    offsets = text.str.extract(r"([+-]\d\d(?::?\d\d)?)$").unique()
     if len(offsets) > 1 or offsets[0] is None:
         return "UTC"
     sign, digits = offsets[0][0], offsets[0][1:].replace(":", "")
-    return fixed_zone(int(f"{sign}1") * (3600 * int(digits[:2]) + 60 * int(digits[2:])))
-
-
-def _output_format(moments: pl.Series, sample: pl.Series, form: str, zone: str | None) -> str:
-    """The strftime pattern that writes the sample as it stood: leading zeros, digits of a second."""
-    if zone is not None:
-        moments = moments.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
-    for variant in _variants(form):
-        if (moments.dt.strftime(variant) == sample).all():
-            return variant
-    return form.replace("%z", "%:z")
-
-
-def _variants(form: str) -> Iterable[str]:
-    for day, hour, fraction, offset in product(
-        (False, True), (False, True), ("%.f", "%.3f", "%.6f"), ("%:z", "%z", "Z")
-    ):
-        variant = form.replace("%z", offset).replace("%.f", fraction)
-        if day:
-            variant = variant.replace("%d", "%-d").replace("%m", "%-m")
-        if hour:
-            variant = variant.replace("%H", "%-H").replace("%I", "%-I")
-        yield variant
+    return fixed_zone(int(f"{sign}1") * (3600 * int(digits[:2]) + 60 * int(digits[2:] or 0)))

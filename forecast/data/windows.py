@@ -91,8 +91,14 @@ def origins(offsets: Tensor, targets: Tensor, lookback: int, horizon: int) -> Te
     """
     first = torch.maximum(targets[:, 0], offsets[:-1] + lookback) - 1
     count = (targets[:, 1] - horizon - first).clamp(min=0)
-    before = count.cumsum(0) - count
-    return torch.repeat_interleave(first - before, count) + torch.arange(int(count.sum()))
+    first, count = first[count > 0], count[count > 0]
+    at = torch.ones(int(count.sum()), dtype=torch.int64)
+    if len(first):
+        # Ones but for the leaps between series, summed where they stand: an origin is all that a window costs.
+        leap = first.clone()
+        leap[1:] -= first[:-1] + count[:-1] - 1
+        at[count.cumsum(0) - count] = leap
+    return at.cumsum_(0)
 
 
 class WindowDataset(torch.utils.data.Dataset[Example]):
@@ -133,9 +139,14 @@ class WindowDataset(torch.utils.data.Dataset[Example]):
 
     def with_lookback(self, lookback: int) -> "WindowDataset":
         """Give the same forecasts seen with another lookback, without those whose window would leave its series."""
-        series = torch.searchsorted(self.buffer.offsets, self.origins, right=True) - 1
-        fits = self.origins - self.buffer.offsets[series] + 1 >= lookback
-        return WindowDataset(self.buffer, self.origins[fits], lookback, self.horizon, self.targets)
+        origins = self.origins
+        if lookback > self.lookback:
+            kept = []
+            for part in origins.split(1_000_000):  # all at once would be several times the windows
+                series = torch.searchsorted(self.buffer.offsets, part, right=True) - 1
+                kept.append(part[part - self.buffer.offsets[series] + 1 >= lookback])
+            origins = torch.cat(kept)
+        return WindowDataset(self.buffer, origins, lookback, self.horizon, self.targets)
 
     def thinned(self, most: int) -> "WindowDataset":
         """Give at most `most` windows, evenly spaced, the first and the last among them."""
