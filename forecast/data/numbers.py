@@ -163,7 +163,7 @@ def numbers_of(text: pl.Series, decimal: Decimal | None = None, *, codes: bool =
     if thousands is not None:
         dressed = dressed | digits.str.contains(thousands, literal=True).fill_null(False)
     first = int(bad.arg_max() or 0) if bads else None
-    shown = decided and not only_groups(digits)
+    shown = decided and not (choice == (".", None) and only_groups(digits))
     return Numbers(values, Form(point, thousands, usual), decided, shown, first, bads, dressed, missing, marks)
 
 
