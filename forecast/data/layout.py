@@ -20,7 +20,7 @@ _TAIL = 50  # lines at the end that may be no data
 _COMMENT = ("#", "//", "%", "!")
 _MONTH = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zé]*\.?"
 _DATE = re.compile(
-    r"(?i)^\W?(?:\d{4}[-/.]\d{1,2}|\d{1,2}[-/]\d{1,2}|\d{1,2}\.\d{1,2}\.\d{2}|\d{1,2}:\d\d)(?:\D.*|\d{0,2})$"
+    r"(?i)^\W?(?:\d{4}[-/]\d{1,2}|\d{4}\.\d{1,2}\.\d|\d{1,2}[-/]\d{1,2}|\d{1,2}\.\d{1,2}\.\d{2}|\d{1,2}:\d\d)(?:\D.*|\d{0,2})$"
     rf"|^\d{{1,4}}[-/ .]*{_MONTH}(?:$|[-/ ,.\d])|^{_MONTH}[-/ ,.']*\d|^\d{{4}}[-/ ]?(?:q|w|m|kw)\d"
     r"|^(?:q|w|kw)\d{1,2}[-/ ]\d|^\d{8}[t ]\d"
 )

@@ -68,6 +68,7 @@ class Numbers(NamedTuple):
     values: pl.Series  # Int64 or Float64; null where missing, and where `bad`
     form: Form
     decided: bool  # False: "1,234" may be either, and nothing decides
+    shown: bool  # whether the column alone shows that its decimal mark is none of thousands: "1.234" does not
     bad: int | None  # first row that is neither a number nor missing
     bads: int
     dressed: pl.Series  # bool: a unit, brackets, a sign behind or thousands marks were taken off
@@ -132,7 +133,9 @@ def numbers_of(text: pl.Series, decimal: Decimal | None = None, *, codes: bool =
     simple = as_numbers(bare) if plain.equals(text.str.strip_chars(BLANKS)) else None
     if simple is not None and not (decimal == "comma" and only_groups(bare)):
         none = pl.repeat(False, len(text), dtype=pl.Boolean, eager=True)
-        return Numbers(simple.alias(text.name), Form(".", None, ""), True, None, 0, none, missing, marks)
+        return Numbers(
+            simple.alias(text.name), Form(".", None, ""), True, not only_groups(bare), None, 0, none, missing, marks
+        )
     parts = bare.str.extract_groups(_FORM).struct.unnest()
     before, after = (parts[side].fill_null("").str.strip_chars() for side in ("before", "after"))
     unit = pl.Series(before + after)
@@ -160,7 +163,8 @@ def numbers_of(text: pl.Series, decimal: Decimal | None = None, *, codes: bool =
     if thousands is not None:
         dressed = dressed | digits.str.contains(thousands, literal=True).fill_null(False)
     first = int(bad.arg_max() or 0) if bads else None
-    return Numbers(values, Form(point, thousands, usual), decided, first, bads, dressed, missing, marks)
+    shown = decided and not (choice == (".", None) and only_groups(digits))
+    return Numbers(values, Form(point, thousands, usual), decided, shown, first, bads, dressed, missing, marks)
 
 
 def spread(column: pl.Series, size: int) -> pl.Series:
@@ -172,7 +176,7 @@ def decimal_of(columns: Iterable[Numbers]) -> Decimal | None:
     """The decimal mark that columns agree on; None where they tell of none or of both."""
     seen: set[str] = set()
     for numbers in columns:
-        if numbers.decided and (numbers.values.dtype == pl.Float64 or numbers.form.thousands in (".", ",")):
+        if numbers.shown and (numbers.values.dtype == pl.Float64 or numbers.form.thousands in (".", ",")):
             seen.add(numbers.form.decimal)
     return None if len(seen) != 1 else "comma" if seen == {","} else "point"
 

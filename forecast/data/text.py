@@ -228,11 +228,11 @@ def _typed_columns(
         settled = ("comma" if told == ["comma"] else "point") if len(told) == 1 else None
     settle = settled or ("comma" if delimiter == ";" else None)
     for number, values in enumerate(typed):
-        open_ = number in odd and not odd[number].decided
-        if settle and (
-            open_ or (settle == "comma" and values.dtype == pl.Float64 and only_groups(text.to_series(number)))
-        ):
-            again = numbers_of(text.to_series(number), settle)
+        column = text.to_series(number)
+        undecided = number in odd and not odd[number].decided
+        plain = number not in odd and values.dtype == pl.Float64 and only_groups(column)
+        if settle and (undecided or (settled == "comma" and (plain or (number in odd and not odd[number].shown)))):
+            again = numbers_of(column, settle)
             assert again is not None  # it was read before; only the reading changes
             odd[number] = again
     read = {number: found for number, found in odd.items() if found.decided}
