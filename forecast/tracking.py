@@ -382,17 +382,21 @@ def adopt(run_id: str, parent: str) -> None:
 
 
 def best_run(metric: str) -> str:
-    """Give the finished run with the smallest `metric` on test; raises ArtifactError when there is none."""
+    """Give the finished run with the smallest `metric` on test, of those on the data of the newest; errors on other
+    data do not compare.
+
+    Raises ArtifactError when there is none.
+    """
     client = open_store()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(
-        experiments,
-        "attributes.status = 'FINISHED' and tags.`forecast.kind` = 'fit'",
-        order_by=[f"metrics.`test.{metric}` ASC"],
-        max_results=1,
-    )
-    if not runs:
+    fits = "attributes.status = 'FINISHED' and tags.`forecast.kind` = 'fit'"
+    newest = client.search_runs(experiments, fits, order_by=["attributes.start_time DESC"], max_results=1)
+    if not newest:
         raise ArtifactError("There is no finished fit to register.", "Run `forecast fit DATA --model NAME` first.")
+    data = newest[0].data.tags.get("data.sha256")
+    if data is not None:
+        fits += f" and tags.`data.sha256` = '{data}'"
+    runs = client.search_runs(experiments, fits, order_by=[f"metrics.`test.{metric}` ASC"], max_results=1)
     return str(runs[0].info.run_id)
 
 

@@ -24,6 +24,12 @@ Small = Callable[..., Prepared]
 Networks = Callable[..., nn.Module]
 
 
+@pytest.fixture(autouse=True)
+def accept_parts_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is all NaN is refused, as it has no score; here it is what inputs and weights must not follow."""
+    monkeypatch.setattr("forecast.prepare._any_seen", lambda frame, first, end: True)
+
+
 @pytest.fixture(scope="module")
 def values() -> np.ndarray:
     path = Path(__file__).parents[1] / "datasets/ETTh1.csv"
@@ -158,7 +164,9 @@ def test_a_scaler_fitted_on_every_row_would_be_caught(
     from forecast.data.scale import Scaler
 
     fit = Scaler.fit.__func__
-    monkeypatch.setattr(Scaler, "fit", classmethod(lambda cls, frame, train_end: fit(cls, frame, frame.offsets[1:])))
+    monkeypatch.setattr(
+        Scaler, "fit", classmethod(lambda cls, frame, train_end, **how: fit(cls, frame, frame.offsets[1:], **how))
+    )
     assert moves(lambda window: window.past, make_small(values), make_small, values, wrong)
 
 

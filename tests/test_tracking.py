@@ -157,6 +157,18 @@ def test_best_run_is_the_finished_fit_with_the_smallest_error(run: Run, client: 
     assert client.get_run(best).data.metrics["test.mse"] <= min(errors.values())
 
 
+def test_best_run_is_one_on_the_data_of_the_newest(client: mlflow.MlflowClient) -> None:
+    ids = []
+    for data, error in (("a", 1e-8), ("b", 1e-6), ("b", 1e-7)):
+        ids.append(client.create_run("0", tags={"forecast.kind": "fit", "data.sha256": data}).info.run_id)
+        client.log_metric(ids[-1], "test.mse", error)
+        client.set_terminated(ids[-1])
+        time.sleep(0.01)  # the order of runs is told by milliseconds
+    assert tracking.best_run("mse") == ids[2]
+    for one in ids:
+        client.delete_run(one)
+
+
 def test_half_written_model_does_not_count(client: mlflow.MlflowClient) -> None:
     with tracking.tracked("forecast", "half", {}) as half:
         client.create_logged_model(client.get_run(half.id).info.experiment_id, "forecaster", half.id)
