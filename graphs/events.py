@@ -170,6 +170,11 @@ class LinkBatch(NamedTuple):
     negative_src: Tensor  # (B, N) int64: the sources of the negatives; `src` for all where only the destination differs
     cut: int  # position in the store: history is what comes before
 
+    def candidates(self) -> tuple[Tensor, Tensor]:
+        """Sources and destinations to score, (B, 1 + N) each: the event's own first, then its negatives."""
+        src = torch.cat((self.src[:, None], self.negative_src), dim=1)
+        return src, torch.cat((self.dst[:, None], self.negatives), dim=1)
+
 
 class Stretch(NamedTuple):
     """A batch of consecutive events `first` … `end`-1 and the cut up to which they may look."""

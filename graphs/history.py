@@ -66,14 +66,26 @@ class Meetings(NamedTuple):
 class PairHistory:
     """Counts and latest meetings of pairs as of any cut; `directed` keeps (u, v) and (v, u) apart.
 
-    Searching a pair costs O(log P), and O(log E) more for the P pairs that ever meet. Memory: 16 bytes an event, 16
+    Searching a pair costs O(log P), and O(log E) more for the P pairs that ever meet. Memory: 16 bytes an event, 32
     bytes a pair.
     """
 
     def __init__(self, store: EventStore, *, directed: bool = True) -> None:
-        self.nodes, self.directed = store.nodes, directed
+        self.store, self.nodes, self.directed = store, store.nodes, directed
         self.pairs, pair = torch.unique(self._keys(store.src, store.dst), return_inverse=True)  # (P,), (E,)
         self.events = GroupedEvents(pair, torch.arange(len(store)), len(self.pairs), len(store))
+        first = self.events.event[self.events.offsets[:-1]]  # (P,) where each pair meets first
+        self.first, self.arrivals = first.sort()  # (P,) each: when pairs arrive, and which, in the order of arrival
+        self.arrival = torch.empty_like(self.arrivals)  # (P,) the place of each pair in that order
+        self.arrival[self.arrivals] = torch.arange(len(self.pairs))
+
+    def arrived(self, cut: int) -> int:
+        """How many distinct pairs met before `cut`."""
+        return int(torch.searchsorted(self.first, cut))
+
+    def members(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Source and destination of pairs by their numbers; undirected, the smaller id first."""
+        return self.pairs[pair] // self.nodes, self.pairs[pair] % self.nodes
 
     def find(self, src: Tensor, dst: Tensor) -> Tensor:
         """The number of each pair in `pairs`, -1 where it never meets; shaped as `src` and `dst` broadcast."""
