@@ -74,6 +74,7 @@ class PairHistory:
         self.store, self.nodes, self.directed = store, store.nodes, directed
         self.pairs, pair = torch.unique(self._keys(store.src, store.dst), return_inverse=True)  # (P,), (E,)
         self.events = GroupedEvents(pair, torch.arange(len(store)), len(self.pairs), len(store))
+        self._ended = torch.cat((self.pairs, torch.tensor([torch.iinfo(torch.int64).max])))
         first = self.events.event[self.events.offsets[:-1]]  # (P,) where each pair meets first
         self.first, self.arrivals = first.sort()  # (P,) each: when pairs arrive, and which, in the order of arrival
         self.arrival = torch.empty_like(self.arrivals)  # (P,) the place of each pair in that order
@@ -89,27 +90,34 @@ class PairHistory:
 
     def find(self, src: Tensor, dst: Tensor) -> Tensor:
         """The number of each pair in `pairs`, -1 where it never meets; shaped as `src` and `dst` broadcast."""
-        src, dst = torch.broadcast_tensors(src, dst)
-        keys = self._keys(src, dst)
-        if not len(self.pairs):
-            return torch.full_like(keys, -1)
-        place = torch.searchsorted(self.pairs, keys).clamp(max=len(self.pairs) - 1)
-        inside = (src >= 0) & (dst >= 0) & (src < self.nodes) & (dst < self.nodes)
-        return torch.where(inside & (self.pairs[place] == keys), place, -1)
+        at, pair, shape = self._hits(src, dst)
+        found = torch.full(shape, -1)
+        found[at] = pair
+        return found
 
     def meetings(self, src: Tensor, dst: Tensor, cut: Tensor | int) -> Meetings:
-        """How often each pair met before `cut`, and its latest event; `src`, `dst`, `cut` broadcast."""
-        pair = self.find(src, dst)
-        if isinstance(cut, Tensor) and cut.dim():
-            pair, cut = torch.broadcast_tensors(pair, cut)
-        count, last = torch.zeros_like(pair), torch.full_like(pair, -1)
-        known = pair >= 0  # few of many candidates: only they are searched for
-        at = cut[known] if isinstance(cut, Tensor) and cut.dim() else cut
-        first, end = self.events.span(pair[known], at)
-        count[known] = end - first
-        if len(self.events.event):
-            last[known] = torch.where(end > first, self.events.event[(end - 1).clamp(min=0)], -1)
-        return Meetings(count, last)
+        """How often each pair met before `cut`, and its latest event; shaped as `src` and `dst` broadcast.
+
+        A tensor `cut` broadcasts to that shape.
+        """
+        at, pair, shape = self._hits(src, dst)
+        first, end = self.events.span(pair, cut.expand(shape)[at] if isinstance(cut, Tensor) else cut)
+        number, last = torch.zeros(shape, dtype=torch.int64), torch.full(shape, -1)
+        number[at] = end - first
+        if len(pair):
+            last[at] = torch.where(end > first, self.events.event[(end - 1).clamp(min=0)], -1)
+        return Meetings(number, last)
+
+    def _hits(self, src: Tensor, dst: Tensor) -> tuple[tuple[Tensor, ...], Tensor, torch.Size]:
+        """Which of the pairs ever meet, and their numbers: of many candidates few, so only they are worked on."""
+        src, dst = torch.broadcast_tensors(src, dst)
+        keys = self._keys(src, dst)
+        place = torch.searchsorted(self.pairs, keys)
+        at = (self._ended[place] == keys).nonzero(as_tuple=True)
+        low, high = torch.minimum(src[at], dst[at]), torch.maximum(src[at], dst[at])
+        inside = (low >= 0) & (high < self.nodes)  # ids that the store does not know have keys of other pairs
+        at = tuple(axis[inside] for axis in at)
+        return at, place[at], keys.shape
 
     def _keys(self, src: Tensor, dst: Tensor) -> Tensor:
         if self.directed:

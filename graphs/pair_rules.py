@@ -26,12 +26,11 @@ def pair_count(history: PairHistory) -> LinkRule:
 
 def pair_recency(history: PairHistory) -> LinkRule:
     """The later a pair last met, the higher: 0 for never, equal for equal times."""
-    # Not the time itself: whole numbers up to E are exact as floats, nanoseconds are not.
-    moment = history.store.before(history.store.time) + 1
+    # Not the time itself: whole numbers up to E are exact as floats, nanoseconds are not. The 0 at the end is of -1.
+    moment = torch.cat((history.store.before(history.store.time) + 1, torch.zeros(1, dtype=torch.int64))).double()
 
     def rule(batch: LinkBatch) -> Tensor:
-        last = history.meetings(*batch.candidates(), batch.cut).last
-        return torch.where(last >= 0, moment[last.clamp(min=0)], 0).double() if len(moment) else torch.zeros(last.shape)
+        return moment[history.meetings(*batch.candidates(), batch.cut).last]
 
     return rule
 
