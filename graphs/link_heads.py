@@ -114,10 +114,11 @@ def binary_loss(scores: Tensor) -> Tensor:
     return (F.softplus(-links).mean() + F.softplus(negatives).mean()) / 2
 
 
-def softmax_loss(scores: Tensor, same: Tensor) -> Tensor:
+def softmax_loss(scores: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of the link (column 0) among itself and its negatives: scores (B, 1 + N).
 
-    `same` (B, N) is true where a negative is the link's own destination: it is left out.
+    Each negative stands for `weight` (B, N) candidates: 1 where negatives are the candidates that matter, 0 where one
+    is the link's own destination or absent, and more where few are drawn from many.
     """
-    rivals = scores[:, 1:].masked_fill(same, float("-inf"))
+    rivals = scores[:, 1:] + torch.log(weight)
     return (torch.logsumexp(torch.cat((scores[:, :1], rivals), dim=1), dim=1) - scores[:, 0]).mean()

@@ -77,6 +77,7 @@ class TodyformerConfig:
     snap_ties: bool = True  # keep events of one time together
     decoder: Decoder = "product"
     pair_history: PairHistories = "all"  # how far back the decoder knows the meetings of a pair
+    reciprocal: bool = False  # whether it knows those of (v, u), too; only directed graphs have them
 
     def __post_init__(self) -> None:
         least = {"window": 1, "patches": 1, "width": 1, "blocks": 0, "local_layers": 1, "global_layers": 0}
@@ -98,6 +99,11 @@ class TodyformerConfig:
                     f"todyformer: model.width {self.width} is not a multiple of model.{name} {heads}.",
                     f"Set model.width={-(-self.width // heads) * heads}, or another number of heads.",
                 )
+        if self.reciprocal and not self.directed:
+            raise EventError(
+                "todyformer: model.reciprocal is set, and model.directed is not: (v, u) is the same pair as (u, v).",
+                "Set model.reciprocal=false, or model.directed=true.",
+            )
         for name in ("dropout", "unknown"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise EventError(
@@ -151,7 +157,7 @@ class History:
 
     def __init__(self, store: EventStore, config: TodyformerConfig) -> None:
         self.store, self.config = store, config
-        self.pairs = PairTable(store, directed=config.directed) if config.pair_history == "all" else None
+        self.pairs = self._table(store) if config.pair_history == "all" else None
 
     def until(self, time: float | Tensor) -> View:
         """What may be seen of the events strictly before `time`: integer work, nothing of it is learned."""
@@ -167,7 +173,10 @@ class History:
         if config.pair_history != "window":
             return View(graph, self.pairs, graph.cut)
         part = self.store[graph.start : graph.cut]
-        return View(graph, PairTable(part, directed=config.directed), len(part))
+        return View(graph, self._table(part), len(part))
+
+    def _table(self, store: EventStore) -> PairTable:
+        return PairTable(store, directed=self.config.directed, reciprocal=self.config.reciprocal)
 
 
 class Encoding(NamedTuple):
@@ -264,7 +273,7 @@ class TodyformerEncoder(nn.Module):
 
     def _states(self, encoding: Encoding, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         count = len(encoding.nodes)
-        place = torch.searchsorted(encoding.nodes, ids).clamp(max=max(count - 1, 0))
+        place = torch.searchsorted(encoding.nodes, ids.contiguous()).clamp(max=max(count - 1, 0))
         seen = encoding.nodes[place] == ids if count else torch.zeros_like(ids, dtype=torch.bool)
         cold, inverse = torch.unique(ids[~seen], return_inverse=True)
         states = torch.cat((encoding.state, self.norm(self.input(cold) + self.cold)))
@@ -312,7 +321,7 @@ class Todyformer(nn.Module):
         super().__init__()
         self.shape, self.config = shape, config
         self.encoder = TodyformerEncoder(shape, config)
-        pairs = 0 if config.pair_history == "none" else PAIR_FEATURES
+        pairs = 0 if config.pair_history == "none" else PAIR_FEATURES * (1 + config.reciprocal)
         self.decoder: LinkDecoder | PublishedLinkDecoder
         if config.decoder == "published":
             self.decoder = PublishedLinkDecoder(config.width, config.width, pairs)
@@ -320,17 +329,17 @@ class Todyformer(nn.Module):
             self.decoder = LinkDecoder(config.width, config.window, pairs, config.directed)
 
     def forward(self, view: View, batch: LinkBatch) -> Tensor:
-        """Scores (B, 1 + N): of the links, then of their negatives; -inf where a batch has fewer of these."""
+        """Scores (B, 1 + N): of the links, then of their negatives; a negative of -1 gets that of node 0."""
         encoding = self.encoder(view.graph)
         dst = torch.cat((batch.dst[:, None], batch.negatives.clamp(min=0)), dim=1)
-        if bool((batch.negative_src == batch.src[:, None]).all()):
-            scores = self.score(view, encoding, batch.src, dst, batch.time)
-        else:
+        if not bool((batch.negative_src == batch.src[:, None]).all()):
             src = torch.cat((batch.src[:, None], batch.negative_src.clamp(min=0)), dim=1)
             time = batch.time.repeat_interleave(dst.shape[1])
-            scores = self.score(view, encoding, src.flatten(), dst.view(-1, 1), time).view_as(dst)
-        absent = torch.nn.functional.pad(batch.negatives < 0, (1, 0))
-        return scores.masked_fill(absent, float("-inf"))
+            return self.score(view, encoding, src.flatten(), dst.view(-1, 1), time).view_as(dst)
+        candidates, place = torch.unique(dst, return_inverse=True)
+        if len(candidates) > dst.shape[1]:
+            return self.score(view, encoding, batch.src, dst, batch.time)
+        return self.score(view, encoding, batch.src, candidates[None], batch.time).gather(1, place)
 
     def score(self, view: View, encoding: Encoding, src: Tensor, dst: Tensor, time: Tensor) -> Tensor:
         """Scores (B, K) of src (B,) with dst (B, K), or with the same K candidates for all, (1, K), at time (B,).
