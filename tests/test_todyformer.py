@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from graphs.events import EventError, EventStore, LinkBatch
-from graphs.link_heads import binary_loss, softmax_loss
+from graphs.link_heads import Ends, PublishedLinkDecoder, binary_loss, softmax_loss
 from graphs.node_input import NodeInput, random_codes
 from graphs.patches import patch_numbers, window_graph, window_rows
 from graphs.todyformer import GraphShape, History, NodeStates, Todyformer, TodyformerConfig
@@ -622,6 +623,22 @@ def test_the_losses_equal_torchs() -> None:
     assert binary_loss(pair).item() == pytest.approx(expected.item())
 
 
+def test_the_published_decoder_is_the_link_head_of_the_reference() -> None:
+    golden = load_file(Path(__file__).parent / "golden" / "graphs" / "time_encoder_and_link_head.safetensors")
+    decoder = PublishedLinkDecoder(12, 16)
+    decoder.load_state_dict(
+        {
+            f"{own}.{kind}": golden[f"param.merge.{theirs}.{kind}"]
+            for own, theirs in (("hidden", "fc1"), ("score", "fc2"))
+            for kind in ("weight", "bias")
+        }
+    )
+    nothing = torch.zeros(7, 1)
+    ends = (Ends(golden[f"input.{side}"][:, None], nothing, nothing) for side in ("a", "b"))
+    # The weight is applied in two parts, which float32 rounds differently.
+    assert close(decoder(*ends), golden["output.merge"], 1e-6)
+
+
 # State and learning
 
 
@@ -635,11 +652,11 @@ def test_encoding_one_window_leaves_no_trace_in_the_next() -> None:
 
 @pytest.mark.parametrize("node_input", ["random", "embedding"])
 @pytest.mark.parametrize("directed", [True, False])
-def test_saved_and_loaded_it_scores_the_same_bits(tmp_path: object, node_input: str, directed: bool) -> None:
+def test_saved_and_loaded_it_scores_the_same_bits(tmp_path: Path, node_input: str, directed: bool) -> None:
     store = events()
     net, batch = network(store, node_input=node_input, directed=directed), queries(store)
     net.encoder.input.introduce(store[:20])
-    path = f"{tmp_path}/net.safetensors"
+    path = tmp_path / "net.safetensors"
     save_file(net.state_dict(), path)
     other = network(store, seed=1, node_input=node_input, directed=directed)
     assert not torch.equal(scores(other, store, batch), scores(net, store, batch))
