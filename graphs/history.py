@@ -32,16 +32,16 @@ class GroupedEvents:
 
         The two are equal where there is nothing, groups that do not exist included.
         """
-        cut = torch.as_tensor(cut)
-        if group.dim() < cut.dim() or group.shape != torch.broadcast_shapes(group.shape, cut.shape):
-            group = group.expand(torch.broadcast_shapes(group.shape, cut.shape))
-        known = (group >= 0) & (group < self.groups)
-        place = torch.where(known, group, 0)
-        if not self.groups:
-            return torch.zeros_like(place), torch.zeros_like(place)
-        first = self.offsets[place]
-        end = torch.searchsorted(self.keys, place * self.step + cut.clamp(0, self.step - 1))
-        return first, torch.where(known, end, first)
+        group, ends = torch.broadcast_tensors(group, torch.as_tensor(cut))
+        if group.numel():
+            low, high = group.aminmax()
+            if low < 0 or high >= self.groups:
+                group = torch.where(
+                    (group >= 0) & (group < self.groups), group, self.groups
+                )  # one past the last: no entry has it
+        first = self.offsets[group]
+        end = torch.searchsorted(self.keys, group * self.step + ends.clamp(0, self.step - 1))
+        return first, end
 
     def count(self, group: Tensor, cut: Tensor | int) -> Tensor:
         """How many events each group had before `cut`."""
