@@ -98,7 +98,8 @@ class EventStore:
         Whole and broken times mix: against stored whole numbers, 3.5 means before 4. Raises `EventError` for times that
         are not finite.
         """
-        asked = torch.as_tensor(times)
+        # Not as_tensor alone: it makes float32 of Python's numbers, which is minutes off at a Unix time.
+        asked = times if isinstance(times, Tensor) else torch.as_tensor(np.asarray(times))
         if asked.is_floating_point():
             _refuse(~torch.isfinite(asked.reshape(-1)), "time", asked.reshape(-1), "is not finite")
             if not self.time.is_floating_point():

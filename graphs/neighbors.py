@@ -56,7 +56,10 @@ class NeighborIndex:
         """The same as of cuts (B,), positions in the store, or of one cut for all."""
         first, end = self.entries.span(nodes, cut)
         found = self._before(k)[end].view(-1, k, 3)
-        found[torch.arange(-k, 0) < (first - end)[:, None]] = self._absent
+        few = (end - first < k).nonzero()[:, 0]
+        part = found[few]
+        part[torch.arange(-k, 0) < (first - end)[few, None]] = self._absent
+        found[few] = part  # most have k, and need no mask
         neighbor, event, time = found.unbind(dim=2)
         return Neighbors(neighbor, event, time.view(self.store.time.dtype))
 
