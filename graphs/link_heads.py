@@ -33,9 +33,15 @@ class Side(nn.Module):
         self.seen = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
 
     def forward(self, ends: Ends) -> Tensor:
-        """(R, K, D), with the largest R of the parts: the embeddings are mapped before they are repeated."""
+        """The map, (R, K, D)."""
         mapped: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
         return mapped
+
+    def parts(self, ends: Ends) -> tuple[Tensor, Tensor, Tensor]:
+        """The same in parts that need not be as many: x (R or 1, K, D), y (R, K, I), matrix (D, I): x + y matrix^T."""
+        state = self.state(ends.state) + self.gap.project.bias
+        inputs = torch.cat((self.gap.inputs(ends.gap), ends.seen.unsqueeze(-1)), dim=2)
+        return state, inputs, torch.cat((self.gap.project.weight, self.seen[:, None]), dim=1)
 
 
 class LinkDecoder(nn.Module):
@@ -57,13 +63,20 @@ class LinkDecoder(nn.Module):
     def forward(self, source: Ends, destination: Ends, pairs: Tensor | None = None) -> Tensor:
         """Scores (B, K) of `source` (B, 1) with each of `destination` (B or 1, K); `pairs` (B, K, features)."""
         a = self.source(source)  # (B, 1, D)
-        b = (self.destination or self.source)(destination)  # (B, K, D)
-        # W_b b + W_ab (a ⊙ b) is one matrix a query, applied to all of its candidates.
-        matrix = (self.from_destination or self.from_source).weight + self.from_product.weight * a  # (B, D out, D in)
-        hidden = torch.baddbmm(self.from_source(a), b.expand(len(a), -1, -1), matrix.transpose(1, 2))
-        if self.from_pairs is not None:
-            hidden = hidden + self.from_pairs(pairs)
-        scores: Tensor = self.score(torch.relu(hidden)).squeeze(-1)
+        state, inputs, matrix = (self.destination or self.source).parts(destination)
+        # W_b b + W_ab (a ⊙ b) is one matrix a query, and b is linear in few inputs a pair: nothing of width D is made
+        # for a pair but the hidden layer, and embeddings that all queries share are mapped by one product.
+        mixed = (self.from_destination or self.from_source).weight + self.from_product.weight * a  # (B, D out, D in)
+        if len(state) == 1:
+            hidden = (mixed.flatten(0, 1) @ state[0].T).view(len(a), -1, state.shape[1])  # (B, D, K)
+        else:
+            hidden = mixed @ state.transpose(1, 2)
+        weights = mixed @ matrix  # (B, D, I)
+        if self.from_pairs is not None and pairs is not None:
+            inputs = torch.cat((inputs, pairs), dim=2)
+            weights = torch.cat((weights, self.from_pairs.weight.expand(len(a), -1, -1)), dim=2)
+        hidden = torch.baddbmm(hidden, weights, inputs.transpose(1, 2)) + self.from_source(a).transpose(1, 2)
+        scores: Tensor = (self.score.weight @ torch.relu(hidden)).squeeze(1) + self.score.bias
         return scores
 
 

@@ -22,9 +22,13 @@ class TimeCode(nn.Module):
         self.register_buffer("magnify", torch.tensor([1.0, window**0.5, float(window)]), persistent=False)
         self.project = nn.Linear(count + 3, width)
 
-    def forward(self, spans: Tensor) -> Tensor:
-        """The codes of `spans`: (…) -> (…, width)."""
+    def inputs(self, spans: Tensor) -> Tensor:
+        """What `project` maps to the codes: (…) -> (…, width / 2 + 3)."""
         spans = spans.unsqueeze(-1)
         waves = torch.cos(spans * self.frequency + self.phase)
-        coded: Tensor = self.project(torch.cat((waves, torch.log1p(spans * self.magnify)), dim=-1))
+        return torch.cat((waves, torch.log1p(spans * self.magnify)), dim=-1)
+
+    def forward(self, spans: Tensor) -> Tensor:
+        """The codes of `spans`: (…) -> (…, width)."""
+        coded: Tensor = self.project(self.inputs(spans))
         return coded

@@ -47,7 +47,7 @@ Layout = Literal["residual", "published"]
 PairHistories = Literal["none", "window", "all"]
 Decoder = Literal["product", "published"]
 
-SCORES_AT_ONCE = 2**16  # pairs scored together outside of training: some 50 MB at width 64
+SCORES_AT_ONCE = 2**14  # pairs scored together outside of training: what is made for them stays in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
