@@ -47,8 +47,15 @@ def columns_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return table["src"].to_numpy(), table["dst"].to_numpy(), table["t"].to_numpy()
 
 
-@pytest.mark.parametrize("part", [pytest.param("validation", marks=pytest.mark.slow), "test"])
-@pytest.mark.parametrize("name", ["wikipedia", "collegemsg"])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("wikipedia", "test"),
+        pytest.param("wikipedia", "validation", marks=pytest.mark.slow),
+        pytest.param("collegemsg", "test", marks=pytest.mark.slow),
+        pytest.param("collegemsg", "validation", marks=pytest.mark.slow),
+    ],
+)
 def test_mean_reciprocal_ranks_equal_the_table(name: str, part: str) -> None:
     store = EventStore.of(*columns_of(name))
     first, second = split_at_quantiles(store)
@@ -117,8 +124,17 @@ def separated_rules(history: PairHistory) -> dict[str, LinkRule]:
     }
 
 
-@pytest.mark.parametrize("kind", ["random", "historical", "inductive"])
-@pytest.mark.parametrize("name", ["wikipedia", "collegemsg"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("wikipedia", "random"),
+        pytest.param("wikipedia", "historical", marks=pytest.mark.slow),
+        pytest.param("wikipedia", "inductive", marks=pytest.mark.slow),
+        ("collegemsg", "random"),
+        ("collegemsg", "historical"),
+        ("collegemsg", "inductive"),
+    ],
+)
 def test_average_precision_equals_the_table_with_the_published_draws_and_nearly_with_ours(name: str, kind: str) -> None:
     src, dst, time = columns_of(name)
     whole = EventStore.of(src, dst, time)
