@@ -22,7 +22,8 @@ Ours, where the paper is silent or could not be checked:
   asked for, common neighbours; a learned code of the message's direction;
 - the layout of the layers (norms first, residual; `layout="published"` is DyG2Vec's own), the read-out of the latest
   token, the skip from the node's input, the state of nodes outside the window;
-- the learned table of nodes with its row for unknown ones (`node_input="zeros"` is closest to the paper);
+- inputs of nodes other than given features and the same for all (`node_input="zeros"`, closest to the paper): random
+  codes, and a learned table with a row for unknown nodes;
 - the decoder with gaps and product (`decoder="published"` is the plain one), the softmax loss, and the pair channel,
   which is no part of the method: `pair_history="none"` is the paper's.
 """
@@ -66,7 +67,7 @@ class TodyformerConfig:
     local_heads: int = 2
     global_heads: int = 4
     dropout: float = 0.1
-    node_input: NodeInputs = "embedding"  # what a node is before any event; "features" are added to it where given
+    node_input: NodeInputs = "zeros"  # what a node is before any event; "features" are added to it where given
     unknown: float = 0.1  # share of nodes replaced by the unknown one in training, "embedding" only
     position: Position = "node"  # code of time of a token: the node's last event in the patch, the patch's, none
     readout: ReadOut = "last"  # which of its tokens a node's embedding comes from
@@ -77,7 +78,7 @@ class TodyformerConfig:
     snap_ties: bool = True  # keep events of one time together
     decoder: Decoder = "product"
     pair_history: PairHistories = "all"  # how far back the decoder knows the meetings of a pair
-    reciprocal: bool = False  # whether it knows those of (v, u), too; only directed graphs have them
+    reciprocal: bool = True  # whether it knows those of (v, u), too; undirected, they are the same
 
     def __post_init__(self) -> None:
         least = {"window": 1, "patches": 1, "width": 1, "blocks": 0, "local_layers": 1, "global_layers": 0}
@@ -99,11 +100,6 @@ class TodyformerConfig:
                     f"todyformer: model.width {self.width} is not a multiple of model.{name} {heads}.",
                     f"Set model.width={-(-self.width // heads) * heads}, or another number of heads.",
                 )
-        if self.reciprocal and not self.directed:
-            raise EventError(
-                "todyformer: model.reciprocal is set, and model.directed is not: (v, u) is the same pair as (u, v).",
-                "Set model.reciprocal=false, or model.directed=true.",
-            )
         for name in ("dropout", "unknown"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise EventError(
@@ -176,7 +172,9 @@ class History:
         return View(graph, self._table(part), len(part))
 
     def _table(self, store: EventStore) -> PairTable:
-        return PairTable(store, directed=self.config.directed, reciprocal=self.config.reciprocal)
+        return PairTable(
+            store, directed=self.config.directed, reciprocal=self.config.directed and self.config.reciprocal
+        )
 
 
 class Encoding(NamedTuple):
@@ -321,7 +319,7 @@ class Todyformer(nn.Module):
         super().__init__()
         self.shape, self.config = shape, config
         self.encoder = TodyformerEncoder(shape, config)
-        pairs = 0 if config.pair_history == "none" else PAIR_FEATURES * (1 + config.reciprocal)
+        pairs = 0 if config.pair_history == "none" else PAIR_FEATURES * (1 + (config.directed and config.reciprocal))
         self.decoder: LinkDecoder | PublishedLinkDecoder
         if config.decoder == "published":
             self.decoder = PublishedLinkDecoder(config.width, config.width, pairs)

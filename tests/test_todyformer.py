@@ -1,6 +1,7 @@
 """Todyformer keeps what its specification promises: nothing leaks, windows and patches bound what is read."""
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from graphs.events import EventError, EventStore, LinkBatch
 from graphs.link_heads import Ends, PublishedLinkDecoder, binary_loss, softmax_loss
 from graphs.node_input import NodeInput, random_codes
+from graphs.pairs import PairTable
 from graphs.patches import patch_numbers, window_graph, window_rows
 from graphs.todyformer import GraphShape, History, NodeStates, Todyformer, TodyformerConfig
 from graphs.token_layers import pack, unpack
@@ -257,6 +259,17 @@ def test_undirected_a_link_scores_the_same_from_both_ends() -> None:
     there = batch._replace(negatives=batch.negatives[:, :0], negative_src=batch.negative_src[:, :0])
     back = there._replace(src=batch.dst, dst=batch.src)
     assert close(scores(net, store, back), scores(net, store, there), 1e-5)
+
+
+def test_only_the_reciprocal_pair_channel_knows_that_the_other_wrote() -> None:
+    src, dst = torch.tensor([0, 1, 2, 3]), torch.tensor([4, 5, 6, 7])
+    store = EventStore.of(src, dst, torch.tensor([1, 5, 7, 9]), nodes=NODES)
+    asked, at = torch.tensor([[1, 2, 5]]), torch.tensor([12])
+    both = PairTable(store, reciprocal=True).features(torch.tensor([5]), asked, at, 4, 1.0)
+    alone = PairTable(store).features(torch.tensor([5]), asked, at, 4, 1.0)
+    assert not bool(alone.any()) and not bool(both[..., :4].any()) and not bool(both[:, 1:].any())
+    assert both[0, 0, 4:].tolist() == pytest.approx([1.0, math.log1p(7) / 10, math.log1p(1), 1.0])
+    assert not bool(PairTable(store, reciprocal=True).features(torch.tensor([5]), asked, at, 1, 1.0).any())
 
 
 # Patches, tokens, messages
@@ -673,7 +686,8 @@ def test_gradients_of_a_block_equal_finite_differences() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"node_input": "random"}, {"readout": "last+mean", "common_neighbours": True}]
+    "settings",
+    [{}, {"node_input": "embedding"}, {"node_input": "random"}, {"readout": "last+mean", "common_neighbours": True}],
 )
 def test_every_weight_of_two_blocks_learns(settings: dict[str, object]) -> None:
     store = events()
@@ -759,7 +773,7 @@ def test_a_habit_is_learned_within_a_minute(pair_history: str, epochs: int) -> N
         dst.append(sources + last[u])
     store = EventStore.of(src, torch.tensor(dst), torch.arange(count))
     torch.manual_seed(0)
-    settings = {"window": 128, "patches": 4, "width": 32, "dropout": 0.0, "unknown": 0.0}
+    settings = {"window": 128, "patches": 4, "width": 32, "dropout": 0.0, "node_input": "embedding", "unknown": 0.0}
     config = TodyformerConfig(**settings, pair_history=pair_history)  # type: ignore[arg-type]
     net = Todyformer(GraphShape.of(store[:800], 128), config)
     history, everyone = History(store, config), torch.arange(sources, sources + destinations)
