@@ -1,5 +1,6 @@
 """Scoring links along a stream: one loop over batches for every rule and network."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -44,8 +45,13 @@ def rank_links(rule: LinkRule, batches: Iterable[LinkBatch]) -> Tensor:
 
 
 def separate_links(rule: LinkRule, batches: Iterable[LinkBatch]) -> Separation:
-    """Average precision and AUC of events against their negatives. Keeps all scores: meant for few negatives each."""
+    """Average precision and AUC of events against their negatives; not a number each of no batches.
+
+    Keeps all scores: meant for few negatives an event.
+    """
     parts = [(positive, negative[negative > -torch.inf]) for positive, negative in scored(rule, batches)]
+    if not parts:
+        return Separation(*[math.nan] * 4)
     alone = [(average_precision(*part), area_under_curve(*part)) for part in parts]
     precision, auc = torch.tensor(alone, dtype=torch.float64).mean(dim=0).tolist()
     positive, negative = (torch.cat(side) for side in zip(*parts, strict=True))

@@ -5,6 +5,7 @@ networks: a network has to beat the best of them.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,7 +45,7 @@ def recency_then_popularity(history: PairHistory, number: Tensor, decay: float =
     store = history.store
     recency = pair_recency(history)
     # Weights below 1e-16 of the latest are lost in the sum anyway: so far back, and not to the start, goes the count.
-    reach = int(torch.tensor(1e-16).log() / torch.tensor(decay).log()) + 1 if decay < 1 else len(store)
+    reach = int(math.log(1e-16) / math.log(decay)) + 1 if decay < 1 else len(store)
 
     def rule(batch: LinkBatch) -> Tensor:
         scores = recency(batch)

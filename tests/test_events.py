@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
@@ -46,6 +46,7 @@ def past(rows: Rows, time: int) -> Rows:
 # The store
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS)
 def test_events_are_sorted_by_time_and_keep_the_order_of_their_rows_within_one(rows: Rows) -> None:
     store = stored(rows)
@@ -58,6 +59,7 @@ def test_events_are_sorted_by_time_and_keep_the_order_of_their_rows_within_one(r
     assert store.labels.tolist() == [[row] for row in wanted]
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(-1, LATEST + 1))
 def test_events_until_a_time_are_those_strictly_before_it(rows: Rows, time: int) -> None:
     store = stored(rows)
@@ -65,12 +67,14 @@ def test_events_until_a_time_are_those_strictly_before_it(rows: Rows, time: int)
     assert int(store.before(time)) == int(store.before(time - 0.5)) == len(past(rows, time))
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(-3, 33), st.integers(-3, 33))
 def test_slices_equal_brute_force(rows: Rows, low: int, high: int) -> None:
     store = stored(rows)
     assert same(store[low:high], stored_as(store, list(range(len(store)))[low:high]))
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(0, 30), st.integers(0, 10))
 def test_window_is_what_came_last(rows: Rows, cut: int, length: int) -> None:
     store = stored(rows)
@@ -175,6 +179,7 @@ def test_slices_with_a_step_are_refused() -> None:
         stored([(1, 0, 1)])[::2]
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(0, LATEST))
 def test_appending_equals_building_at_once(rows: Rows, border: int) -> None:
     early = [row for row in rows if row[0] < border]
@@ -227,6 +232,7 @@ def test_temporal_data_of_pyg_goes_there_and_back() -> None:
     assert same(EventStore.from_temporal_data(bare), EventStore.of([0], [1], [2]))
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.floats(0.1, 0.8))
 def test_split_equals_the_quantiles_of_numpy(rows: Rows, share: float) -> None:
     store = stored([*rows, (3, 0, 1)])
@@ -235,6 +241,7 @@ def test_split_equals_the_quantiles_of_numpy(rows: Rows, share: float) -> None:
     assert list(split_at_quantiles(store, share, 0.15)) == [(times <= border).sum() for border in borders]
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(1, 7))
 def test_stretches_cover_all_and_look_at_earlier_events_only(rows: Rows, size: int) -> None:
     store = stored(rows)
@@ -250,6 +257,7 @@ def test_stretches_cover_all_and_look_at_earlier_events_only(rows: Rows, size: i
 
 
 @pytest.mark.parametrize("ends", ["both", "src", "dst"])
+@settings(deadline=None, max_examples=50)
 @given(rows=ROWS, time=st.integers(0, LATEST + 1), k=st.integers(1, 5))
 def test_neighbours_and_degrees_equal_a_loop_over_strictly_earlier_events(
     ends: Any, rows: Rows, time: int, k: int
@@ -270,6 +278,7 @@ def test_neighbours_and_degrees_equal_a_loop_over_strictly_earlier_events(
 
 
 @pytest.mark.parametrize("directed", [True, False])
+@settings(deadline=None, max_examples=50)
 @given(rows=ROWS, cut=st.integers(0, 30))
 def test_meetings_equal_a_loop(directed: bool, rows: Rows, cut: int) -> None:
     store = stored(rows)
@@ -291,6 +300,7 @@ def test_meetings_equal_a_loop(directed: bool, rows: Rows, cut: int) -> None:
     assert set(first) == kinds
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=ROWS, other=ROWS, time=st.integers(0, LATEST))
 def test_nothing_at_or_after_the_query_time_changes_an_answer(rows: Rows, other: Rows, time: int) -> None:
     early = [row for row in rows if row[0] < time]
@@ -407,6 +417,7 @@ def test_negatives_do_not_depend_on_later_events() -> None:
     assert found[0] == found[1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(1, 8))
 def test_all_destinations_leave_out_whom_the_source_meets_at_the_same_time(rows: Rows, size: int) -> None:
     store, pool = stored(rows), torch.tensor([0, 1, 2, 4])

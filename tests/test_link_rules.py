@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,6 +26,7 @@ SCORES = st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=12).map(to
 # Metrics
 
 
+@settings(deadline=None, max_examples=50)
 @given(SCORES, SCORES)
 def test_a_rank_is_the_mean_over_all_orders_of_equals(positive: Tensor, negative: Tensor) -> None:
     found = ranks(positive, negative.expand(len(positive), -1))
@@ -40,6 +41,7 @@ def test_absent_negatives_take_no_part_in_a_rank() -> None:
     assert ranks(torch.tensor([2.0, -1e30]), negative).tolist() == [2, 1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(SCORES, SCORES)
 def test_precision_and_area_equal_their_definitions(positive: Tensor, negative: Tensor) -> None:
     found, wrong = positive[:, None], negative[:, None]
@@ -98,7 +100,15 @@ def test_scores_come_batch_by_batch_with_absent_negatives_below_all() -> None:
     assert [positive.tolist() for positive, _ in found] == [[3, 4], [3, 3]]
     assert found[0][1].tolist() == [[4, -torch.inf], [3, 5]]
     assert rank_links(lambda batch: batch.candidates()[1].double(), batches).tolist() == [2, 2, 2, 2.5]
-    assert rank_links(lambda batch: batch.candidates()[1].double(), []).tolist() == []
+
+
+def test_an_empty_part_has_no_ranks_and_no_figures() -> None:
+    rule = pair_rules.pair_count(PairHistory(toy()))
+    assert list(stretches(toy(), 5, 5)) == []
+    places = rank_links(rule, [])
+    assert len(places) == 0 and np.isnan(reciprocal_rank(places))
+    found = separate_links(rule, [])
+    assert np.isnan([found.average_precision, found.auc, found.pooled_average_precision, found.pooled_auc]).all()
 
 
 def test_scores_that_are_not_finite_or_of_another_shape_are_refused() -> None:
@@ -183,6 +193,7 @@ def everyone(store: EventStore, cut: int) -> LinkBatch:
     return LinkBatch(src, src, torch.zeros(4), others, src[:, None].expand(-1, 4), cut)
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, ROWS, st.integers(0, 6))
 def test_no_rule_sees_events_from_the_cut_on(rows: list[tuple[int, int, int]], other: list, cut: int) -> None:
     store = stored(rows)
@@ -197,6 +208,7 @@ def test_no_rule_sees_events_from_the_cut_on(rows: list[tuple[int, int, int]], o
         assert torch.equal(rule(everyone(store, cut)), found), name
 
 
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(0, 25))
 def test_rules_equal_a_loop_over_the_past(rows: list[tuple[int, int, int]], cut: int) -> None:
     store = stored(rows)
