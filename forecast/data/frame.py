@@ -201,7 +201,7 @@ def _grid(table: Table, schema: Schema, axis: Axis, frequency: Frequency) -> _Gr
         f"at step {frequency.alias} {gaps} rows are missing, of {len(times)} given",
         "Give the right step with --freq, or forecast the parts between the gaps separately.",
     )
-    again = len(axis.fresh) - len(times)
+    again = 0 if schema.resample else len(axis.fresh) - len(times)  # means over steps were asked for
     require_share(
         table,
         schema.max_repaired,

@@ -195,13 +195,13 @@ def _time_of_day(first: Mapping[str, pl.Series]) -> list[str]:
 
 
 def _belongs(head: pl.DataFrame, names: list[str], free: list[pl.Series]) -> bool:
-    """Whether dates repeat for want of the time of day.
+    """Whether dates repeat for want of the time of day, or all have the same one.
 
     In a table of several series dates repeat anyway: there every day has most of the times of day that there are.
     """
     dates, times, both = (head.select(pl.struct(part).n_unique()).item() for part in (names[:1], names[1:], names))
     if both == dates:
-        return False
+        return dates == head.height and times == 1  # the same time of every day
     labels = [c for c in free if c.name not in names and c.dtype in (pl.String, pl.Categorical, pl.Enum)]
     return (both == head.height and not labels) or 2 * both >= dates * times
 

@@ -67,9 +67,7 @@ def train(store: EventStore, config: TodyformerConfig, args: argparse.Namespace)
     history, partners = History(store, config), NeighborIndex(store, "src" if args.bipartite else "both")
     optimiser = torch.optim.Adam(net.parameters(), lr=args.rate)
     parts = [part for part in stretches(store, 0, first) if part.cut]
-    stands_for = (
-        len(pool) / args.negatives
-    )  # all nodes that are no partners: without it, test MRR of 0.20 instead of 0.35
+    stands_for = len(pool) / args.negatives  # of the nodes that are no partners, each drawn one
     best, kept, began = (-1.0, -1), net.state_dict(), time.perf_counter()
     for epoch in range(args.epochs):
         order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(args.seed * 1000 + epoch)).tolist()
