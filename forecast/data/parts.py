@@ -200,9 +200,9 @@ def _belongs(head: pl.DataFrame, names: list[str], free: list[pl.Series]) -> boo
     In a table of several series dates repeat anyway: there every day has most of the times of day that there are.
     """
     dates, times, both = (head.select(pl.struct(part).n_unique()).item() for part in (names[:1], names[1:], names))
-    if both == dates:
-        return dates == head.height and times == 1  # the same time of every day
     labels = [c for c in free if c.name not in names and c.dtype in (pl.String, pl.Categorical, pl.Enum)]
+    if both == dates:
+        return times == 1 and not labels
     return (both == head.height and not labels) or 2 * both >= dates * times
 
 
