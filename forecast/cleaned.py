@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 
 from .data.calendar import positions, times_at
+from .data.columns import numbers_in
 from .data.frame import SeriesFrame
 from .data.keys import joined
-from .data.schema import axis_for, numbers_in, shaped
+from .data.schema import axis_for, shaped
 from .data.table import Table
 from .data.times import restore
 

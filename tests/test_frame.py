@@ -473,7 +473,7 @@ def test_a_step_told_by_two_rows_a_series_is_the_step_of_all(
     data = pl.concat(parts).with_columns(pl.col("y") + pl.int_range(pl.len()))
     data = data.filter(pl.int_range(pl.len()) != 11) if gap else data
     inferred = understand(read(data)).freq
-    monkeypatch.setattr("forecast.data.schema.PART", 1)
+    monkeypatch.setattr("forecast.data.axis.PART", 1)
     assert understand(read(data)).freq == inferred == frequency
 
 

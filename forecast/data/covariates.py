@@ -8,10 +8,11 @@ import polars as pl
 
 from ..errors import DataError
 from .calendar import times_at
+from .columns import require_columns
 from .frame import SeriesFrame, rows_before
 from .keys import joined
 from .numbers import MISSING
-from .schema import Schema, axis_for, require_columns, shaped
+from .schema import Schema, axis_for, shaped
 from .table import Table
 from .times import quoted, spoken
 

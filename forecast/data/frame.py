@@ -9,24 +9,13 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .axis import PART, Axis
 from .calendar import Frequency, off_grid, parse, positions, times_at
 from .clocks import find_changes
 from .codes import caution_codes, without_codes
+from .columns import bad_cell, first_bad, numbers_in, require_columns
 from .numbers import missing_marks
-from .schema import (
-    PART,
-    Axis,
-    Schema,
-    axis_for,
-    bad_cell,
-    columns_present,
-    first_bad,
-    numbers_in,
-    require_columns,
-    require_share,
-    shaped,
-    understand,
-)
+from .schema import Schema, axis_for, columns_present, require_share, shaped, understand
 from .table import Table
 from .times import TimeType, quoted, spoken
 from .week import HOUR
