@@ -455,7 +455,7 @@ def test_reading_in_parts_gives_the_same_frame(part: int, shuffled: bool, monkey
     if shuffled:
         data = data.sample(fraction=1, shuffle=True, seed=2)
     whole, _ = framed(data)
-    for module in ("schema", "frame"):
+    for module in ("axis", "frame"):
         monkeypatch.setattr(f"forecast.data.{module}.PART", part)
     parted, _ = framed(data)
     assert fingerprint(parted) == fingerprint(whole)
