@@ -478,3 +478,12 @@ def test_a_step_told_by_two_rows_a_series_is_the_step_of_all(
 
 
 LENGTHS = {"a": 20, "b": 1, "c": 9, "d": 2}
+
+
+def test_a_column_that_settles_its_own_reading_is_read_once() -> None:
+    days = pl.datetime_range(pl.datetime(2021, 1, 1), pl.datetime(2021, 3, 1), "1d", eager=True)
+    table = read(pl.DataFrame({"ds": days.dt.strftime("%d/%m/%Y"), "y": np.arange(60.0)}))
+    schema = understand(table)
+    frame_series(table, schema)
+    assert schema.dates == "day-first"
+    assert len({id(axis) for key, axis in table.cache.items() if key[0] == "axis"}) == 1

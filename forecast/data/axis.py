@@ -49,22 +49,23 @@ def axis_of(
     table: Table,
     identity: str | None,
     time: str | None,
-    dates: str | None,
+    rules: Rules,
     *,
     steps: bool,
-    rules: Rules | None = None,
     resample: Frequency | None = None,
 ) -> Axis:
     """Ids, times and order of the rows, worked out once. Raises DataError for missing ids and bad times.
 
-    `rules` say more than `dates` of how times are read; `resample` moves each time to the start of its step.
+    `rules` are how times are read; `resample` moves each time to the start of its step.
     """
-    rules = rules or Rules(dates)
     key = ("axis", identity, time, rules, steps, resample)
     if key not in table.cache:
-        table.cache[key] = _axis(table, identity, time, rules, steps, resample)
-    axis: Axis = table.cache[key]
-    return axis
+        axis = _axis(table, identity, time, rules, steps, resample)
+        # Asked for again by the rules that the column settled, as a schema holds them, it is the same axis.
+        settled = rules.settled(axis.time_type.rules)
+        table.cache[key] = table.cache["axis", identity, time, settled, steps, resample] = axis
+    found: Axis = table.cache[key]
+    return found
 
 
 def infer_step(table: Table, axis: Axis) -> Frequency:
@@ -117,7 +118,7 @@ def _axis(
         line = table.line(place if order is None else int(order[place]))
         told = f"{line}, {spoken(int(times[place]), time_type)}"
         table.ledger.repair("dates-joined", int(moved.sum()), told, _MIDNIGHT_BEFORE)
-        times, time_type = np.where(moved, times + 24 * 3_600_000_000, times), replace(time_type, midnight="before")
+        times, time_type = np.where(moved, times + DAY, times), replace(time_type, midnight="before")
         back = (times[1:] < times[:-1]) & (codes[1:] == codes[:-1])
     if resample is not None:
         times = floor_to(times, resample, time_type.zone)

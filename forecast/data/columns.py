@@ -88,10 +88,6 @@ def _alias(name: str, aliases: tuple[str, ...]) -> int:
     return aliases.index(plain) if plain in aliases else len(aliases)
 
 
-def is_number(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric()
-
-
 def find_time(table: Table, head: pl.DataFrame, taken: set[str | None]) -> str | None:
     none = len(TIME_NAMES)
     free = [c for c in head.get_columns() if c.name not in taken]
@@ -191,7 +187,7 @@ def find_values(
     for name, dtype in table.schema.items():
         if (
             name in taken
-            or (name in asked and (is_number(dtype) or dtype == pl.Boolean))
+            or (name in asked and (dtype.is_numeric() or dtype == pl.Boolean))
             or (variates and name not in asked)
         ):
             continue
@@ -225,7 +221,7 @@ def _not_a_value(table: Table, head: pl.DataFrame, name: str, dtype: pl.DataType
         return "truth values; to use it: --variates, or --known-future where its future is known"
     if head[name].null_count() == head.height and table.collect(pl.col(name).null_count()).item() == table.rows:
         return "holds no value"
-    if is_number(dtype):
+    if dtype.is_numeric():
         counts = name in ("", "0") or name.startswith("Unnamed") or _alias(name, COUNTERS) < len(COUNTERS)
         return "numbers the rows" if counts and dtype.is_integer() and _counts_rows(table, name) else None
     if not asked and looks_like_times(head[name]):
@@ -305,7 +301,7 @@ def bad_cell(table: Table, name: str, row: int, text: pl.Series) -> DataError:
 
 def note_constants(table: Table, head: pl.DataFrame, values: tuple[str, ...], targets: int) -> None:
     """Note columns whose value never changes; raise DataError if that is so of every target."""
-    still = [n for n in values if is_number(table.schema[n]) and head[n].drop_nulls().n_unique() <= 1]
+    still = [n for n in values if table.schema[n].is_numeric() and head[n].drop_nulls().n_unique() <= 1]
     if not still:
         return
     low, high = table.collect(pl.col(still).min()).row(0), table.collect(pl.col(still).max()).row(0)

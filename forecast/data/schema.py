@@ -18,7 +18,6 @@ from .columns import (
     find_id,
     find_time,
     find_values,
-    is_number,
     key_candidates,
     nearest,
     note_constants,
@@ -104,7 +103,7 @@ def understand(
     rules = Rules(dates)
     if shape is not None:
         table, rules = reshape(table, shape, {*ALL_ID_NAMES, *(name.lower() for name in given_ids)})
-        time_col, dates = shape.time, rules.dates
+        time_col = shape.time
     for name in (*given_ids, time_col, *target, *variates, *known):
         if name is not None and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', nearest(name, table))
@@ -124,14 +123,14 @@ def understand(
     given = parse(wanted) if wanted is not None else None
     steps = given is not None and given.unit == "step"
     if len(ids) == 1 and time is not None and not given_ids:
-        repeated = int((~axis_of(table, ids[0], time, dates, steps=steps).fresh).sum())
+        repeated = int((~axis_of(table, ids[0], time, rules, steps=steps).fresh).sum())
         if repeated > NEARLY * table.rows:
             ids = find_keys(table, time, *key_candidates(table, head, taken)) or ids
     keys = ids if len(ids) > 1 else ()
     identity = joined_name(keys) if keys else ids[0] if ids else None
     again = told_again(table, head, time, {*ids, *target, *variates, *known, *ignored})
     values, targets = find_values(table, head, {time, *known, *ignored, *again}, ids, tuple(target), tuple(variates))
-    axis = axis_of(joined(table, keys), identity, time, dates, steps=steps, resample=given if resample else None)
+    axis = axis_of(joined(table, keys), identity, time, rules, steps=steps, resample=given if resample else None)
     if given is not None and axis.time_type.steps != (given.unit == "step"):
         kind = "counts steps" if axis.time_type.steps else "tells the time"
         raise UsageError(
@@ -139,6 +138,7 @@ def understand(
             "Leave out --freq, or name the column of the times with --time-col.",
         )
     step = given or infer_step(table, axis)
+    settled = rules.settled(axis.time_type.rules)
     note_constants(table, head, values, targets)
     return Schema(
         "wide" if identity is None else "long",
@@ -147,13 +147,13 @@ def understand(
         values,
         targets,
         step.alias,
-        axis.time_type.rules.dates or dates,
+        settled.dates,
         tuple(dict.fromkeys(known)),
         time_parts=shape.columns if shape else (),
         time_roles=shape.roles if shape else (),
         spread=shape.spread if shape else None,
-        century=axis.time_type.century or rules.century,
-        epoch=axis.time_type.epoch,
+        century=settled.century,
+        epoch=settled.epoch,
         resample=resample is not None,
         decimal=table.decimal,
         missing_codes=tuple(dict.fromkeys(float(code) for code in missing_codes)),
@@ -186,7 +186,7 @@ def _check_known(table: Table, known: Sequence[str], taken: set[str | None]) -> 
                 f'{table.origin}: "{name}" cannot be known in advance and be the id, the time or a value as well.',
                 "Name covariates alone with --known-future.",
             )
-        if not (is_number(table.schema[name]) or table.schema[name] in (pl.Boolean, pl.String)):
+        if not (table.schema[name].is_numeric() or table.schema[name] in (pl.Boolean, pl.String)):
             raise DataError(
                 f'{table.origin}: "{name}" of type {table.schema[name]} holds no numbers.',
                 "Write a covariate as numbers, for example 0 and 1.",
@@ -212,7 +212,7 @@ def columns_present(table: Table, schema: Schema) -> tuple[tuple[str, ...], tupl
     if schema.layout != "wide":
         return found, absent, ()
     trained = {*schema.values, *schema.ids, schema.time, *schema.known}
-    new = tuple(n for n, t in table.schema.items() if n not in trained and is_number(t))
+    new = tuple(n for n, t in table.schema.items() if n not in trained and t.is_numeric())
     return found, absent, new
 
 
@@ -238,9 +238,8 @@ def axis_for(table: Table, schema: Schema) -> Axis:
         table,
         schema.id,
         schema.time,
-        schema.dates,
+        schema.rules,
         steps=frequency.unit == "step",
-        rules=schema.rules,
         resample=frequency if schema.resample else None,
     )
 

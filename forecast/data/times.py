@@ -38,6 +38,10 @@ class Rules:
     century: int | None = None  # first of the hundred years that two-digit years are read in
     epoch: str | None = None  # "s" | "ms" | "us" | "ns": integers that count from 1970
 
+    def settled(self, found: "Rules") -> "Rules":
+        """These rules once a column was read and `found` says how: what it decided, else what was given."""
+        return Rules(found.dates or self.dates, found.century or self.century, found.epoch)
+
 
 @dataclass(frozen=True)
 class TimeType:
