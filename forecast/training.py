@@ -167,7 +167,7 @@ def train_task(
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None,
     bar: bool = False,
 ) -> tuple[Curve, int]:
-    """Train `task.network` on `data` as `train` does, whatever the task; its `monitor` and `higher` say what is best."""
+    """Train `task.network` on `data` as `train` does, whatever the task; its `monitor` says which epoch is best."""
     accelerator, devices = _device(config.device)
     keep = KeepBest(config, checkpoint, on_epoch)
     bars = [TQDMProgressBar(refresh_rate=10)] if bar and sys.stderr.isatty() else []

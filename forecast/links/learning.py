@@ -41,7 +41,7 @@ def learn(
     training = TrainingLinks(parts, history, train)
     if not len(training):
         raise DataError(
-            f"None of the {parts.validation:,} training events has {max(1, train.min_history)} events before its batch.",
+            f"No batch of the {parts.validation:,} training events has {max(1, train.min_history)} events before it.",
             f"Give more events, or set train.batch_size to less than {train.batch_size}.",
         )
     data = LinkData(training, RankedLinks(parts, history, train), train.seed)
