@@ -104,11 +104,17 @@ class Fitted:
     features: tuple[Feature, ...] = ()
     static: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `predict` takes beside data, as MLflow passes it, with the defaults."""
+        return {"horizon": self.shape.horizon, "levels": [], "wide": False}
+
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         described = {
             "format": FORMAT,
+            "task": "series",
             "model": {"name": self.name, **dataclasses.asdict(self.config)},
             "shape": dataclasses.asdict(self.shape),
             "schema": dataclasses.asdict(self.schema),
