@@ -101,9 +101,15 @@ class Fitted:
     features: tuple[Feature, ...] = ()
     static: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `predict` takes beside data, as MLflow passes it, with the defaults."""
+        return {"horizon": self.shape.horizon, "levels": [], "wide": False}
+
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
         described = {
+            "task": "series",
             "model": {"name": self.name, **dataclasses.asdict(self.config)},
             "shape": dataclasses.asdict(self.shape),
             "schema": dataclasses.asdict(self.schema),

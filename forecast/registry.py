@@ -15,8 +15,8 @@ class ModelSpec:
     """One model: its name on the command line, in configs and in the registry, and where its code is."""
 
     name: str
-    task: str  # "series"; "links" and "graph-labels" come with the event and graph models
-    network: str  # "module:Class" relative to this package, imported when built
+    task: str  # what it forecasts: "series", or "links" between nodes
+    network: str  # "module:Class", imported when built; within this package from a dot on
     paper: str  # address; "" for baselines
     summary: str
 
@@ -59,6 +59,7 @@ _TABLE = (
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),
 )
 MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _TABLE})
+TASKS = tuple(dict.fromkeys(spec.task for spec in _TABLE))
 BASELINES = tuple(spec.name for spec in _TABLE if spec.baseline)
 
 
@@ -75,11 +76,14 @@ def find(name: str) -> ModelSpec:
 
 def network_class(spec: ModelSpec) -> Any:
     """Import the network of `spec`."""
-    module, name = spec.network.split(":")
-    return getattr(importlib.import_module(module, __package__), name)
+    return _imported(spec.network)
 
 
 def config_class(spec: ModelSpec) -> Any:
     """Import the settings dataclass of `spec`: named like its network, with `Config` behind."""
-    module, name = spec.network.split(":")
-    return getattr(importlib.import_module(module, __package__), f"{name}Config")
+    return _imported(f"{spec.network}Config")
+
+
+def _imported(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module, __package__), name)
