@@ -253,17 +253,15 @@ def _note_order(table: Table, column: pl.Series, times: np.ndarray, rows: np.nda
 
 
 def _require_parts(table: Table, store: "EventStore", borders: tuple[int, int], time_type: TimeType) -> None:
-    """Raise DataError for a part without an event, naming the time that holds the most."""
-    edges = (0, *borders, len(store))
-    for part, (begin, end) in zip(PARTS, pairwise(edges), strict=True):
+    """Raise DataError for a part without an event, naming the time that holds what should have been in it."""
+    for part, (begin, end) in zip(PARTS, pairwise((0, *borders, len(store))), strict=True):
         if begin < end:
             continue
-        times, firsts, counts = np.unique(store.time.numpy(), return_index=True, return_counts=True)
-        most = int(counts.argmax())
+        last = store.time[begin - 1]  # training, the first part, always has the first event
+        first = int(store.before(last))
         raise DataError(
-            f"{table.where(int(store.order[firsts[most]]))}: the {part} part has no event. {len(store):,} events "
-            f"are at {len(times):,} distinct times, {counts[most]:,} of them at "
-            f"{said(times[most].item(), time_type)}.",
+            f"{table.where(int(store.order[first]))}: the {part} part has no event; "
+            f"{begin - first:,} of {len(store):,} events are at {said(last.item(), time_type)}.",
             "Give more events or finer times, or other shares: --set data.split=[0.6,0.2,0.2]",
         )
 
