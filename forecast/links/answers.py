@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from graphs.events import EventStore
+from graphs.events import EventStore, LinkBatch
 from graphs.todyformer import Encoding, History, Todyformer, View
 
 from .directory import STRANGER, Directory
@@ -32,6 +32,21 @@ class Past:
         first = len(self.features) - len(self.store)  # row 0 of the store in `features`
         rows = slice(first + view.graph.start, first + view.graph.cut)
         return view._replace(graph=view.graph._replace(event_features=self.features[rows]))
+
+
+class Ranker:
+    """A network as a rule on batches of a stream: in eval mode, on the events strictly before the batch's moment."""
+
+    def __init__(self, network: Todyformer, history: History) -> None:
+        self.network, self.history = network.eval(), history
+
+    @torch.inference_mode()
+    def __call__(self, batch: LinkBatch) -> Tensor:
+        """The scores of the batch's candidates, (B, 1 + N)."""
+        # The first event behind a cut is the earliest of its batch, also for a piece that begins later.
+        view = self.history.until(self.history.store.time[batch.cut])
+        scores: Tensor = self.network(view, batch)
+        return scores
 
 
 class Ranked(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from graphs.events import EventStore
-from graphs.todyformer import GraphShape, Todyformer, TodyformerConfig
+from graphs.todyformer import GraphShape, History, Todyformer, TodyformerConfig
 
 from ..data import table
 from ..data.nodes import Nodes, plain_ids
@@ -25,12 +25,10 @@ from ..data.ticks import read_ticks, said
 from ..data.times import TimeType, quoted
 from ..errors import DataError, UsageError
 from ..folder import not_as_said, read_folder, write_folder
-from .answers import Past, groups
+from .answers import Past, Ranker, groups
 from .directory import STRANGER, Directory
 
-KIND = "links"
 _WORDS = {"src": "source", "dst": "destination", "time": "time"}
-_KINDS: dict[str, pl.DataType] = {"float": pl.Float64(), "integer": pl.Int64(), "calendar": pl.Datetime("us")}
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,11 @@ class FittedLinks:
     features: Tensor
     facts: Mapping[str, Any]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `predict` takes beside data, as MLflow passes it, with the defaults."""
+        return {"top_k": 0}
+
     @classmethod
     def of(
         cls,
@@ -80,11 +83,11 @@ class FittedLinks:
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
         described = {
-            "kind": KIND,
+            "task": "links",
             "model": {"name": self.name, **dataclasses.asdict(self.network.config)},
             "shape": self.network.shape._asdict(),
             "ends": dataclasses.asdict(self.ends),
-            "time": {**dataclasses.asdict(self.time_type), "dtype": _kind_of(self.time_type)},
+            "time": {**dataclasses.asdict(self.time_type), **_described(self.time_type.dtype)},
             "ids": {
                 "src": str(self.nodes.sources.dtype),
                 "dst": None if self.nodes.destinations is None else str(self.nodes.destinations.dtype),
@@ -133,17 +136,21 @@ class FittedLinks:
             network.eval(),
             nodes,
             Ends(**{**ends, "features": tuple(ends["features"])}),
-            TimeType(**{**time, "dtype": _KINDS[time["dtype"]]}),
+            TimeType(**{**time, "dtype": _dtype(time["dtype"], time.pop("unit"), time["zone"])}),
             past,
             tensors["past.features"],
             described["facts"],
         )
 
+    def rule(self, store: EventStore) -> Ranker:
+        """The network as a rule on batches of another stream, whose nodes have the numbers of this model."""
+        return Ranker(self.network, History(store, self.network.config))
+
     def predict(
         self,
         data: Any,
         *,
-        top_k: int | None = None,
+        top_k: int = 0,
         history: Any = None,
         told: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Any:
@@ -160,13 +167,13 @@ class FittedLinks:
         behind the queries. An answer depends on no other row. An id that no such event has shown is a stranger: it
         scores as a node without a past, which a popular destination may still beat others with; it is never among
         the ranked ones. Raises DataError, naming the row, for a query that is not later than the last stored event and
-        for cells that are missing or of another type; UsageError for a `top_k` below 1. `told` is called with what was
+        for cells that are missing or of another type; UsageError for a `top_k` below 0. `told` is called with what was
         read: source, rows, repairs, warnings, and the ids that are strangers as `unseen`.
         """
-        if top_k is not None and top_k < 1:
+        if top_k < 0:
             raise UsageError(f"Of each ranking {top_k} were asked for.", "Ask for --top-k 1 or more.")
         read = table.read(data)
-        names = self._columns(read, ("src", "time") if top_k is not None else ("src", "dst", "time"))
+        names = self._columns(read, ("src", "time") if top_k else ("src", "dst", "time"))
         frame, where = _whole(read, list(names.values()))
         times = self._times(frame[names["time"]], where)
         self._require_later(times, where)
@@ -174,14 +181,14 @@ class FittedLinks:
         directory = past.directory
         src = directory.source_nodes(plain_ids(frame[names["src"]], where))
         nodes = {"src": src}
-        if top_k is None:
+        if not top_k:
             dst = nodes["dst"] = directory.destination_nodes(plain_ids(frame[names["dst"]], where))
         if told is not None:
             unseen = [frame[names[end]].filter(pl.Series(found == STRANGER)) for end, found in nodes.items()]
             strangers = pl.concat([ids.cast(pl.String).alias("id") for ids in unseen]).unique(maintain_order=True)
             read_facts = {"source": read.origin, "rows": read.rows, **read.ledger.to_dict()}
             told({**read_facts, "events": len(past.store) - len(self.past), "unseen": strangers.to_list()})
-        if top_k is None:
+        if not top_k:
             scores = np.empty(len(times), np.float32)
             with torch.inference_mode():
                 for rows, group in groups(self.network, past, torch.from_numpy(times)):
@@ -319,11 +326,14 @@ def _like(ids: pl.Series, dtype: pl.DataType, where: Callable[[int], str]) -> pl
     return alike
 
 
-def _kind_of(time_type: TimeType) -> str:
-    """What matters of a type of times for reading others of the same stream."""
-    if not time_type.steps:
-        return "calendar"
-    return "float" if time_type.dtype.is_float() else "integer"
+def _described(dtype: pl.DataType) -> dict[str, str | None]:
+    """A type of times as JSON can hold it."""
+    return {"dtype": str(dtype.base_type()), "unit": getattr(dtype, "time_unit", None)}
+
+
+def _dtype(name: str, unit: str | None, zone: str | None) -> pl.DataType:
+    kind = getattr(pl, name)
+    return kind(unit, zone) if unit is not None else kind()
 
 
 def _packed(name: str, ids: pl.Series) -> dict[str, Tensor]:
