@@ -54,6 +54,13 @@ _TABLE = (
         "https://arxiv.org/abs/2403.19888",
         "selective scans over time and over variates; column order matters (Behrouz et al., 2024)",
     ),
+    ModelSpec(
+        "todyformer",
+        "links",
+        "graphs.todyformer:Todyformer",
+        "https://arxiv.org/abs/2402.05944",
+        "who meets whom next: messages in patches of events, attention over them (Biparva et al., TMLR 2024)",
+    ),
     ModelSpec("naive", "series", ".models.naive:Naive", "", "the last value, repeated"),
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),

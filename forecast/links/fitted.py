@@ -120,6 +120,7 @@ class FittedLinks:
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
         dtypes, ends, time = described["ids"], described["ends"], dict(described["time"])
+        time["dtype"] = _dtype(time["dtype"], time.pop("unit"), time["zone"])
         nodes = Nodes(
             _unpacked("ids.src", dtypes["src"], tensors),
             None if dtypes["dst"] is None else _unpacked("ids.dst", dtypes["dst"], tensors),
@@ -136,7 +137,7 @@ class FittedLinks:
             network.eval(),
             nodes,
             Ends(**{**ends, "features": tuple(ends["features"])}),
-            TimeType(**{**time, "dtype": _dtype(time["dtype"], time.pop("unit"), time["zone"])}),
+            TimeType(**time),
             past,
             tensors["past.features"],
             described["facts"],
