@@ -280,6 +280,17 @@ def lines_figure(
     return figure.svg
 
 
+def degree_figure(key: str, label: str, degrees: Mapping[str, np.ndarray]) -> str:
+    """The share of nodes that have at least so many events, on logarithmic axes, a line for each of `degrees` (N,)."""
+    look = looks(next(iter(degrees)), degrees)
+    with _figure(key, label) as figure:
+        for name, counts in degrees.items():
+            steps, first = np.unique(np.sort(counts), return_index=True)
+            _line(figure.axes, steps, 1 - first / len(counts), look[name])
+        figure.axes.set(xscale="log", yscale="log", xlabel="events of a node, at least", ylabel="share of the nodes")
+    return figure.svg
+
+
 def leaderboard_figure(
     key: str,
     label: str,

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError, UsageError
-from .catalogue import PARTS
+from . import catalogue
+from .cards import PARTS, Card, EventCard
 from .event_columns import EventColumns, event_columns
 from .frame import refuse_repairs
 from .nodes import Nodes, nodes_of, plain_ids, two_kinds
@@ -139,8 +140,10 @@ class EventTable:
 
 
 def read_events(source: Any, data: EventData | None = None) -> EventTable:
-    """The events of a path, a polars or pandas frame, or a `Table`: sorted by time, numbered, and split.
+    """The events of a path, a frame, a catalogued set or a `Table`: sorted by time, numbered, and split.
 
+    The card of a catalogued set says which columns its file has, whether nodes are of two kinds, whether links have a
+    direction, and where parts end, where `data` leaves that open.
     Rows without source, destination or time are left out and rows out of order are sorted, both noted in the ledger;
     repeated rows and self-loops are kept, with a warning. Raises UsageError for a column that is named and not there;
     DataError, naming the row, for a time below 0 or not finite, a feature that is no finite number, and ids that are
@@ -153,7 +156,10 @@ def read_events(source: Any, data: EventData | None = None) -> EventTable:
             f"data.split is {list(data.split)}; its three shares must be positive and sum to 1.",
             "E.g. --set data.split=[0.7,0.15,0.15].",
         )
-    table = source if isinstance(source, Table) else read(source)
+    card = _event_card(source)
+    table = read(source if card is None else catalogue.locate(card))
+    if card is not None:
+        data = _as_published(card, table, data)
     columns = event_columns(table, data)
     frame, rows = _complete(table, columns, data.max_repaired)
 
@@ -182,6 +188,24 @@ def read_events(source: Any, data: EventData | None = None) -> EventTable:
     if data.strict:
         refuse_repairs(table)
     return found
+
+
+def _event_card(source: Any) -> EventCard | None:
+    """The card that `source` names, if any. Raises UsageError for a card of series."""
+    card = catalogue.named(source)
+    if isinstance(card, Card):
+        raise UsageError(f"{card.name} holds series, and no events.", f"forecast fit {card.name} --model itransformer")
+    return card
+
+
+def _as_published(card: EventCard, table: Table, data: EventData) -> EventData:
+    """How the file of a card is read: as the card says where `data` has its defaults."""
+    told = {"bipartite": "yes" if card.bipartite else "no", "directed": card.directed, "split": card.split}
+    columns = {"src_col": card.src, "dst_col": card.dst, "time_col": card.time}
+    if all(name in table.schema for name in columns.values()):  # other files of the set name them otherwise
+        told |= columns
+    usual = EventData()
+    return replace(data, **{key: value for key, value in told.items() if getattr(data, key) == getattr(usual, key)})
 
 
 def _complete(table: Table, columns: EventColumns, limit: float) -> tuple[pl.DataFrame, np.ndarray]:
