@@ -16,7 +16,6 @@ from graphs.evaluation import LinkRule
 from graphs.events import LinkBatch, stretches
 from graphs.history import PairHistory
 from graphs.metrics import area_under_curve, average_precision, hits, ranks, reciprocal_rank
-from graphs.todyformer import History, Todyformer
 
 from .batches import Parts
 
@@ -41,20 +40,6 @@ class LinkScores:
     def metric(self, name: str) -> float:
         """One of `METRICS`."""
         return self.values[name]
-
-
-class Ranker:
-    """A network as a rule: in eval mode, without gradients, on the events strictly before the batch's moment."""
-
-    def __init__(self, network: Todyformer, history: History) -> None:
-        self.network, self.history = network.eval(), history
-
-    @torch.inference_mode()
-    def __call__(self, batch: LinkBatch) -> Tensor:
-        # The first event behind a cut is the earliest of its batch, also for a piece that begins later.
-        view = self.history.until(self.history.store.time[batch.cut])
-        scores: Tensor = self.network(view, batch)
-        return scores
 
 
 def baselines(parts: Parts, batch_size: int) -> dict[str, LinkRule]:

@@ -1,10 +1,12 @@
-"""How a network of links is trained and judged: the sections `train` and `track` of a run on events."""
+"""How a network of links is trained and judged: the sections of a configuration for events."""
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from ..data.events import EventData
 from ..errors import UsageError
 
 METRICS = ("mrr", "ap", "auc", "hits@10")  # of all, more is better
@@ -12,7 +14,7 @@ METRICS = ("mrr", "ap", "auc", "hits@10")  # of all, more is better
 
 @dataclass(frozen=True, kw_only=True)
 class LinkTrain:
-    """How a network of links is trained. Raises UsageError for a value that no training can have."""
+    """How a network of links is trained."""
 
     epochs: int = 5
     batch_size: int = 200  # consecutive events that share one window, in training, scoring and prediction alike
@@ -29,24 +31,6 @@ class LinkTrain:
     device: str = "auto"  # "cpu", "cuda", "cuda:1"; "auto": an accelerator where there is one
     time_limit: float | None = None  # seconds of training, half of them for the network without its encoder
 
-    def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "negatives": 1, "partners": 0, "min_history": 0, "patience": 1}
-        for name, floor in least.items():
-            if getattr(self, name) < floor:
-                raise UsageError(
-                    f"train.{name} is {getattr(self, name)}; it must be at least {floor}.", f"Set train.{name}={floor}."
-                )
-        for name in ("learning_rate", "time_limit", "validation_batches"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"train.{name} is {value}; it must be above 0.", f"Set train.{name} to more.")
-        if not 0 <= self.averaging < 1:
-            raise UsageError(f"train.averaging is {self.averaging}; it must be from 0 to below 1.", "E.g. 0.99.")
-        if not 0 <= self.seed < 2**43:
-            raise UsageError(f"train.seed is {self.seed}; it must be from 0 to below 2^43.", "E.g. --seed 1.")
-        if not re.fullmatch(r"auto|cpu|mps|(cuda|gpu)(:\d+)?", self.device):
-            raise UsageError(f"train.device is {self.device!r}.", "Use auto, cpu, cuda or cuda:0.")
-
 
 @dataclass(frozen=True, kw_only=True)
 class LinkTrack:
@@ -54,3 +38,25 @@ class LinkTrack:
 
     experiment: str = "forecast"
     metric: Literal["mrr", "ap", "auc", "hits@10"] = "mrr"
+
+
+SECTIONS: Mapping[str, Any] = {"data": EventData, "train": LinkTrain, "track": LinkTrack}
+
+
+def check(data: EventData, train: LinkTrain, track: LinkTrack) -> None:
+    """Refuse values that no type can: raises UsageError."""
+    least = {"epochs": 1, "batch_size": 1, "negatives": 1, "partners": 0, "min_history": 0, "patience": 1}
+    for name, floor in {**least, "validation_batches": 1}.items():
+        value = getattr(train, name)
+        if value is not None and value < floor:
+            raise UsageError(f"train.{name} is {value}; it must be at least {floor}.", f"Set train.{name}={floor}.")
+    for name in ("learning_rate", "time_limit"):
+        value = getattr(train, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"train.{name} is {value}; it must be above 0.", f"Set train.{name} to a positive value.")
+    if not 0 <= train.averaging < 1:
+        raise UsageError(f"train.averaging is {train.averaging}; it must be from 0 to below 1.", "E.g. 0.99.")
+    if not 0 <= train.seed < 2**43:
+        raise UsageError(f"train.seed is {train.seed}; it must be from 0 to below 2^43.", "E.g. --seed 1.")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|gpu)(:\d+)?", train.device):
+        raise UsageError(f"train.device is {train.device!r}.", "Use auto, cpu, cuda or cuda:0.")
