@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audited import Audit
+    from .auditing import audit
     from .comparison import Comparison, compare
     from .diagnosis import Diagnosis, doctor
     from .errors import ArtifactError, DataError, ForecastError, GateError, UsageError
@@ -22,6 +24,8 @@ _HOME = {
     "Run": "fitting",
     "predict": "prediction",
     "explain": "explanation",
+    "audit": "auditing",
+    "Audit": "audited",
     "compare": "comparison",
     "Comparison": "comparison",
     "register": "registration",
@@ -31,6 +35,7 @@ _HOME = {
 }
 __all__ = [
     "ArtifactError",
+    "Audit",
     "Comparison",
     "DataError",
     "Diagnosis",
@@ -38,6 +43,7 @@ __all__ = [
     "GateError",
     "Run",
     "UsageError",
+    "audit",
     "compare",
     "doctor",
     "explain",

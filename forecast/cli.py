@@ -265,6 +265,38 @@ def explain(
 
 
 @app.command()
+def audit(
+    model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
+    data: Annotated[str, typer.Argument(help="Data with known answers: CSV, Parquet, - or a catalogued name.")],
+    origins: Annotated[int, typer.Option(help="Days behind which everything is changed.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the days and of what is put in place of the future.")] = 0,
+    static: Static = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show that nothing after its origin reaches a forecast; exit code 4 for a leak."""
+    from .auditing import audit as run_audit
+
+    found = run_audit(
+        model,
+        _existing(data),
+        origins=origins,
+        seed=seed,
+        static=_existing(static),
+        told=None if quiet or as_json else lambda text: _log(f"{text} …"),
+    )
+    if as_json:
+        _print_json(found.document())
+    elif not quiet:
+        _echo(found.text())
+    if found.error is not None:
+        if not as_json:
+            _log(f"{found.error.message}\n{found.error.hint}")
+        raise typer.Exit(found.error.exit_code)
+
+
+@app.command()
 def compare(
     data: Annotated[str | None, typer.Argument(help="As for fit; several as etth1,etth2.")] = None,
     models: Annotated[
