@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audited import Audit
     from .auditing import audit
+    from .backtested import Backtest
+    from .backtesting import backtest
     from .comparison import Comparison, compare
     from .diagnosis import Diagnosis, doctor
     from .errors import ArtifactError, DataError, ForecastError, GateError, UsageError
@@ -25,6 +27,8 @@ _HOME = {
     "predict": "prediction",
     "explain": "explanation",
     "audit": "auditing",
+    "backtest": "backtesting",
+    "Backtest": "backtested",
     "Audit": "audited",
     "compare": "comparison",
     "Comparison": "comparison",
@@ -36,6 +40,7 @@ _HOME = {
 __all__ = [
     "ArtifactError",
     "Audit",
+    "Backtest",
     "Comparison",
     "DataError",
     "Diagnosis",
@@ -44,6 +49,7 @@ __all__ = [
     "Run",
     "UsageError",
     "audit",
+    "backtest",
     "compare",
     "doctor",
     "explain",

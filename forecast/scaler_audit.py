@@ -43,8 +43,8 @@ def check_scaler(fitted: Any, history: SeriesFrame, source: str) -> tuple[Check,
     zone = history.time_type.zone
     skipped = np.zeros(len(history.keys), np.int64)
     if not several:
-        skipped += positions(begin, history.start, history.frequency, zone)
-    limit = history.offsets[:-1] + np.maximum(positions(until, history.start, history.frequency, zone) + 1, 0)
+        skipped += positions(np.array(begin), history.start, history.frequency, zone)
+    limit = history.offsets[:-1] + np.maximum(positions(np.array(until), history.start, history.frequency, zone) + 1, 0)
     limit = np.maximum(limit, history.offsets[:-1] + skipped + fitted.shape.lookback)
     if several:  # a fit leaves a horizon of rows of each series for its scores
         left = np.maximum(history.offsets[1:] - fitted.shape.horizon, history.offsets[:-1] + fitted.shape.lookback)
