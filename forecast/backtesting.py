@@ -111,7 +111,8 @@ def _tracked(
     }
     title = f"backtest-{name}-{Path(plan.read.origin).name.partition('.')[0]}"
     judge, told, tables = Judge(plan, name, levels), [], []
-    child, forecasters = None, {}
+    child: str | None = None
+    forecasters: dict[str, Any] = {}
     with tracking.tracked(plan.config.track.experiment, title, tags) as run:
         lengths = {"windows": len(plan.origins), "step": plan.step, "horizon": plan.horizon, "lookback": plan.lookback}
         run.params({"model": asked, **lengths, "refit": refit, "levels": ",".join(map(str, levels))})
@@ -184,7 +185,8 @@ def _settings(config: RunConfig) -> list[str]:
 
 
 def _forecast(fitted: Any, plan: Plan, known: "pl.DataFrame", levels: tuple[int, ...], static: Any) -> "pl.DataFrame":
-    given = {"static": static} if static is not None and getattr(fitted, "features", ()) else {}
+    features = getattr(fitted, "features", None)  # older models have none, and take no such table
+    given = {"static": static} if static is not None and features else {}
     found: pl.DataFrame = fitted.predict(known, horizon=plan.horizon, levels=levels, **given)
     return found
 
