@@ -266,6 +266,114 @@ def explain(
 
 
 @app.command()
+def audit(
+    model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
+    data: Annotated[str, typer.Argument(help="Data with known answers: CSV, Parquet, - or a catalogued name.")],
+    origins: Annotated[int, typer.Option(help="Days behind which everything is changed.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the days and of what is put in place of the future.")] = 0,
+    static: Static = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show that nothing after its origin reaches a forecast; exit code 4 for a leak."""
+    from .auditing import audit as run_audit
+
+    found = run_audit(
+        model,
+        _existing(data),
+        origins=origins,
+        seed=seed,
+        static=_existing(static),
+        told=None if quiet or as_json else lambda text: _log(f"{text} …"),
+    )
+    if as_json:
+        _print_json(found.document())
+    elif not quiet:
+        _echo(found.text())
+    if found.error is not None:
+        if not as_json:
+            _log(f"{found.error.message}\n{found.error.hint}")
+        raise typer.Exit(found.error.exit_code)
+
+
+@app.command()
+def backtest(
+    data: Data = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model to fit, or a stored one: models:/NAME@champion, a folder.")
+    ] = None,
+    config: ConfigFile = None,
+    windows: Annotated[int, typer.Option(help="Cutoffs to forecast from.")] = 5,
+    step: Annotated[int | None, typer.Option(help="Rows between two cutoffs; default the horizon.")] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit anew at each cutoff, not only at the first.")] = False,
+    horizon: Horizon = None,
+    lookback: Lookback = None,
+    target: Target = None,
+    variates: Variates = None,
+    known_future: KnownFuture = None,
+    static: Static = None,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    freq: Freq = None,
+    resample: Resample = None,
+    dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
+    strict: Strict = None,
+    levels: Annotated[str, typer.Option(help="Prediction intervals in per cent.")] = "80,95",
+    time_limit: Annotated[str | None, typer.Option(help="Stop training of each fit after e.g. 90s, 10m, 2h.")] = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    device: Device = None,
+    experiment: Experiment = None,
+    settings: Settings = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Table of the forecasts: .csv or .parquet.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Forecast from past cutoffs with what was known there, and score what came."""
+    from .backtesting import backtest as run_backtest
+    from .data import table
+
+    given = _given(
+        lookback=lookback, target=target, variates=variates, known_future=known_future, id_col=id_col,
+        time_col=time_col, freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
+        strict=strict, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
+        experiment=experiment,
+    )  # fmt: skip
+    if output is not None:
+        table.require_writable(output)
+        if data is not None:
+            _refuse_overwriting(data, output)
+    found = run_backtest(
+        data,
+        model,
+        windows=windows,
+        step=step,
+        refit=refit,
+        horizon=horizon,
+        levels=_levels(levels),
+        static=static,
+        config=config,
+        settings=settings or (),
+        progress=None if quiet or as_json else _Progress(),
+        **given,
+    )
+    if output is not None:
+        table.write(found.table, output)
+    if as_json:
+        _print_json({**found.document, "output": output})
+    elif not quiet:
+        _echo(found.text())
+        if output is not None:
+            _echo(f"written to {output}")
+
+
+@app.command()
 def compare(
     data: Annotated[str | None, typer.Argument(help="As for fit; several as etth1,etth2.")] = None,
     models: Annotated[
@@ -539,8 +647,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = command.main(arguments, prog_name="forecast", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        same = "compare" in arguments[:1]
-        hint = "The same command goes on from here." if same else "A fit goes on with forecast fit --resume RUN."
+        hints = {"compare": "The same command goes on from here.", "backtest": "The same command begins anew."}
+        hint = hints.get("".join(arguments[:1]), "A fit goes on with forecast fit --resume RUN.")
         return _fail(arguments, 130, "Interrupted.", hint)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

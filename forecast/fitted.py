@@ -309,7 +309,7 @@ class Fitted:
             columns[f"yhat_lo_{level}"], columns[f"yhat_hi_{level}"] = values - half, values + half
         after = np.arange(steps) + self.shape.lookback
         times = calendar.times_at(recent.start[:, None], after, recent.frequency, recent.time_type.zone)  # (S, H)
-        return _long(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
+        return long_table(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
 
     def scaler_for(self, frame: SeriesFrame, end: np.ndarray | None = None) -> tuple[Scaler, np.ndarray]:
         """Give the scaler of `frame`'s series and variates, and the trained number of each variate (-1: unseen).
@@ -355,7 +355,7 @@ def _recent(frame: SeriesFrame, ends: np.ndarray, lookback: int, horizon: int) -
     )
 
 
-def _long(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
+def long_table(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """One row a series, variate and step: `unique_id, ds` and the columns (S, H, V_out)."""
     series, steps = times.shape
     names = frame.names[:targets]

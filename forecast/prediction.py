@@ -59,6 +59,12 @@ def predict(
         raise own(error) from error.__cause__
 
 
+def opened(model: Any) -> Any:
+    """Give the fitted model behind what `predict` takes; raises ArtifactError for one that cannot be used."""
+    fitted = getattr(model, "fitted", model)
+    return fitted if hasattr(fitted, "network") else open_folder(locate(model))
+
+
 def locate(model: str | os.PathLike[str]) -> Path:
     """Give the folder of a stored model; MLflow is imported only for an address that it must resolve."""
     text = os.fspath(model)

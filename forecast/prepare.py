@@ -247,7 +247,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
             raise UsageError(f"needs {shape.lookback} rows before each forecast", "Register under another name.")
         parts[2] = test
     in_sample = read.split.train_end if read.split.in_sample is None else read.split.in_sample
-    naive_error = seasonal_error(buffer, in_sample, _usual_season(read, in_sample))[:, :targets]
+    naive_error = seasonal_error(buffer, in_sample, usual_season(frame, in_sample))[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
 
 
@@ -268,10 +268,10 @@ def fit_scaler(read: Read) -> Scaler:
     return Scaler.fit(read.frame, scaler_ends(read), pooled=True)
 
 
-def _usual_season(read: Read, in_sample: np.ndarray) -> int:
+def usual_season(frame: SeriesFrame, in_sample: np.ndarray) -> int:
     """The season of MASE: the calendar's first, as in the M competitions; 1 where most series are shorter than it."""
-    season = read.seasons[0] if read.seasons else 1
-    return season if np.median(in_sample - read.frame.offsets[:-1]) > season else 1
+    season = (*calendar.seasons(frame.frequency), 1)[0]
+    return season if np.median(in_sample - frame.offsets[:-1]) > season else 1
 
 
 def window_shape(read: Read) -> "WindowShape":

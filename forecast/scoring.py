@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .calibrate import Calibration
 from .data.frame import owner_of_rows
 from .data.scale import Scaler
-from .data.windows import Window, WindowBuffer, WindowDataset, WindowShape
+from .data.windows import Target, Window, WindowBuffer, WindowDataset, WindowShape
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
 METRICS = {  # what a model may be judged by: where it stands in Scores
@@ -62,23 +62,44 @@ def score(
     interval of `levels` is measured too. Scaled errors refer to `reference` where the windows are scaled by another.
     """
     targets = data.targets
-    std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
-    unit = torch.from_numpy((reference or scaler).std[:, :targets])
-    divisor = torch.from_numpy(naive_error)
+    tally = Tally(data.horizon, targets, scaler, naive_error, reference)
     widths = {}
     if calibration:
         widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
-    names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable", "relative")
-    sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
     inside = dict.fromkeys(widths, 0)
     for window, target, series, _ in data.batches(batch_size):
-        forecast = forecaster(window)
+        error = tally.add(forecaster(window), target, series)
+        for level, width in widths.items():
+            inside[level] += int(((error.abs() <= torch.from_numpy(width)) & target.seen).sum())
+    return tally.scores(len(data), {level: _share(count, tally.seen) for level, count in inside.items()})
+
+
+class Tally:
+    """Sums of errors, divided once at the end, so that the result does not depend on how windows came in batches."""
+
+    def __init__(
+        self, horizon: int, targets: int, scaler: Scaler, naive_error: np.ndarray, reference: Scaler | None = None
+    ) -> None:
+        """Begin with nothing; the arguments are those of `score`, forecasts are on the axis of `scaler`."""
+        self._std, self._mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
+        self._unit = torch.from_numpy((reference or scaler).std[:, :targets])
+        self._divisor = torch.from_numpy(naive_error)
+        names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable", "relative")
+        self._sums = {name: torch.zeros(horizon, targets, dtype=torch.float64) for name in names}
+
+    @property
+    def seen(self) -> float:
+        """How many answers were seen."""
+        return self._sums["seen"].sum().item()
+
+    def add(self, forecast: Tensor, target: Target, series: Tensor) -> Tensor:
+        """Add forecasts (B, H, V_out) of `series` (B,); give their errors, 0 where nothing was seen."""
+        sums = self._sums
         error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
-        units = error * std[series, None]
-        scaled = units / unit[series, None]
-        naive = divisor[series, None]
-        centre = mean[series, None]
-        size = (forecast * std[series, None] + centre).abs() + (target.values * std[series, None] + centre).abs()
+        std, centre, naive = self._std[series, None], self._mean[series, None], self._divisor[series, None]
+        units = error * std
+        scaled = units / self._unit[series, None]
+        size = (forecast * std + centre).abs() + (target.values * std + centre).abs()
         sums["relative"] += torch.where(size > 0, units.abs() / size, 0.0).sum(0)
         sums["seen"] += target.seen.sum(0)
         sums["squared"] += scaled.square().sum(0)
@@ -87,25 +108,28 @@ def score(
         sums["absolute_units"] += units.abs().sum(0)
         sums["ratio"] += torch.where(naive > 0, error.abs() / naive, 0.0).sum(0)
         sums["comparable"] += (target.seen & (naive > 0)).sum(0)
-        for level, width in widths.items():
-            inside[level] += int(((error.abs() <= torch.from_numpy(width)) & target.seen).sum())
-    total = {name: part.sum().item() for name, part in sums.items()}
-    return Scores(
-        windows=len(data),
-        scaled={
-            "mse": _share(total["squared"], total["seen"]),
-            "mae": _share(total["absolute"], total["seen"]),
-        },
-        original={
-            "mae": _share(total["absolute_units"], total["seen"]),
-            "rmse": _share(total["squared_units"], total["seen"]) ** 0.5,
-            "mase": _share(total["ratio"], total["comparable"]),
-            "smape": 200 * _share(total["relative"], total["seen"]),
-        },
-        by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
-        by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
-        coverage={level: _share(count, total["seen"]) for level, count in inside.items()},
-    )
+        return error
+
+    def scores(self, windows: int, coverage: Mapping[int, float]) -> Scores:
+        """Divide."""
+        sums = self._sums
+        total = {name: part.sum().item() for name, part in sums.items()}
+        return Scores(
+            windows=windows,
+            scaled={
+                "mse": _share(total["squared"], total["seen"]),
+                "mae": _share(total["absolute"], total["seen"]),
+            },
+            original={
+                "mae": _share(total["absolute_units"], total["seen"]),
+                "rmse": _share(total["squared_units"], total["seen"]) ** 0.5,
+                "mase": _share(total["ratio"], total["comparable"]),
+                "smape": 200 * _share(total["relative"], total["seen"]),
+            },
+            by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
+            by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
+            coverage=coverage,
+        )
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -304,7 +304,9 @@ def test_usage_error_imports_nothing_heavy(wrong: str, spoilt: set[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["fit", "--help"], ["predict", "--help"], ["--version"], []], ids=" ".join
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("fit", "predict", "audit", "backtest")), ["--version"], []],
+    ids=" ".join,
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = child(*arguments)
