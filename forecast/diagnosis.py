@@ -136,7 +136,8 @@ def suggested(planned: Read, usual: Strength) -> tuple[str, str]:
     data = planned.config.data
     assert data.horizon is not None and data.lookback is not None
     first, last = planned.split.train.T
-    windows = int(np.maximum(last - first - data.lookback - data.horizon + 1, 0).sum())
+    first = np.maximum(first, planned.frame.offsets[:-1] + data.lookback)  # published borders begin behind it already
+    windows = int(np.maximum(last - first - data.horizon + 1, 0).sum())
     variates = planned.frame.values.shape[1]
     told = f"{windows:,} training windows of {variates:,} variate{'' if variates == 1 else 's'}"
     if windows * planned.frame.schema.targets < _FEW:
