@@ -292,13 +292,13 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
         )
     shift = positions(grid.start, start, frequency, zone)
     rows, variates = int((shift + grid.lengths).max()), len(axis.keys)
-    cells = rows * variates
     values = np.empty((rows, variates), np.float32)
-    if len(grid.codes) < cells:
-        values.fill(np.nan)
-    places = shift[grid.codes] + grid.steps
     for _, block in _blocks(table, schema.values, axis, schema):
-        values[places, grid.codes] = block[:, 0]
+        if len(block) == rows * variates:  # sorted and complete: one series after the other
+            values[:] = block.reshape(variates, rows).T
+        else:
+            values.fill(np.nan)
+            values[shift[grid.codes] + grid.steps, grid.codes] = block[:, 0]
     final = replace(schema, layout="panel", targets=variates)
     offsets = np.array([0, rows])
     return SeriesFrame(
