@@ -13,6 +13,7 @@ from .data.scale import Scaler
 from .data.windows import Window, WindowBuffer, WindowDataset, WindowShape
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
+_TINY = torch.finfo(torch.float64).tiny
 METRICS = {  # what a model may be judged by: where it stands in Scores
     "mse": "scaled",
     "mae": "original",
@@ -68,28 +69,27 @@ def score(
     widths = {}
     if calibration:
         widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
-    names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable", "relative")
-    sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
+    # What an error of each series counts for, (S, V_out): on the scaled axis, in units, beside the naive error.
+    factor, compared = std / unit, divisor > 0
+    zero = -mean / std  # of the units, on the axis that the windows are scaled to
+    linear = torch.stack([factor, std, torch.where(compared, 1 / divisor, 0.0)], dim=-1)
+    squared = linear[..., :2].square()
+    names = ("absolute", "absolute_units", "ratio", "squared", "squared_units", "seen", "comparable", "relative")
+    sums = torch.zeros(len(names), data.horizon, targets, dtype=torch.float64)
     inside = dict.fromkeys(widths, 0)
     for window, target, series, _ in data.batches(batch_size):
         forecast = forecaster(window)
-        error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
-        units = error * std[series, None]
-        scaled = units / unit[series, None]
-        naive = divisor[series, None]
-        centre = mean[series, None]
-        size = (forecast * std[series, None] + centre).abs() + (target.values * std[series, None] + centre).abs()
-        sums["relative"] += torch.where(size > 0, units.abs() / size, 0.0).sum(0)
-        sums["seen"] += target.seen.sum(0)
-        sums["squared"] += scaled.square().sum(0)
-        sums["absolute"] += scaled.abs().sum(0)
-        sums["squared_units"] += units.square().sum(0)
-        sums["absolute_units"] += units.abs().sum(0)
-        sums["ratio"] += torch.where(naive > 0, error.abs() / naive, 0.0).sum(0)
-        sums["comparable"] += (target.seen & (naive > 0)).sum(0)
+        error = ((forecast - target.values) * target.seen).double().abs_()  # (B, H, V_out)
+        size = (forecast - zero[series, None]).abs_() + (target.values - zero[series, None]).abs_()
+        sums[:3] += torch.einsum("bhv,bvk->khv", error, linear[series])
+        sums[3:5] += torch.einsum("bhv,bvk->khv", error.square(), squared[series])
+        sums[5] += target.seen.sum(0)
+        sums[6] += (target.seen & compared[series, None]).sum(0)
+        sums[7] += (error / size.clamp_(min=_TINY)).sum(0)
         for level, width in widths.items():
-            inside[level] += int(((error.abs() <= torch.from_numpy(width)) & target.seen).sum())
-    total = {name: part.sum().item() for name, part in sums.items()}
+            inside[level] += int(((error <= torch.from_numpy(width)) & target.seen).sum())
+    by = dict(zip(names, sums, strict=True))
+    total = {name: part.sum().item() for name, part in by.items()}
     return Scores(
         windows=len(data),
         scaled={
@@ -102,8 +102,8 @@ def score(
             "mase": _share(total["ratio"], total["comparable"]),
             "smape": 200 * _share(total["relative"], total["seen"]),
         },
-        by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
-        by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
+        by_step=(by["squared"].sum(1) / by["seen"].sum(1)).numpy(),
+        by_variate=(by["absolute_units"].sum(0) / by["seen"].sum(0)).numpy(),
         coverage={level: _share(count, total["seen"]) for level, count in inside.items()},
     )
 
