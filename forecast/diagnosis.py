@@ -64,7 +64,10 @@ class Diagnosis:
     @property
     def table(self) -> Any:
         """The clean table, in the frame library that the data came in; polars for a path."""
-        return table.to_library(clean_table(self._found.table, self._found.whole), self.library)
+        return table.to_library(self._clean(), self.library)
+
+    def _clean(self) -> pl.DataFrame:
+        return clean_table(self._found.table, self._found.whole, self._found.split_col)
 
     def text(self, width: int = 80) -> str:
         """Give the page as lines of text of at most `width` characters, the command to run and names aside."""
@@ -72,7 +75,7 @@ class Diagnosis:
 
     def fix(self, path: str | Path) -> int:
         """Write the clean table (.csv or .parquet), in one go, and give its number of rows."""
-        clean = clean_table(self._found.table, self._found.whole)
+        clean = self._clean()
         table.write(clean, path)
         return clean.height
 

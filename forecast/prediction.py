@@ -27,7 +27,8 @@ def predict(
     Gives `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level in the frame library that was given,
     polars for a path. `future` (a table) has the rows of known-future covariates after the end of `data`, `static` the
     features of series that the model was not trained on. `told` is called with what was read: `source`, `rows`,
-    `series`, `repairs`, `warnings`, `unseen`; a model stored before this was added does not tell.
+    `series`, `repairs`, `warnings`, `unseen`; and `span`, of the forecast. A model stored before this
+    was added does not tell.
 
     Raises ArtifactError for a model that cannot be used, DataError for data that do not fit it.
     """

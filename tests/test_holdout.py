@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import forecast
 from forecast.config import resolve
 from forecast.errors import DataError, UsageError
 from forecast.models.naive import SeasonalNaive, SeasonalNaiveConfig
@@ -143,6 +144,19 @@ def test_series_on_one_axis_that_hold_out_different_times_are_refused() -> None:
     data = walks((60, 60), is_test=left <= pl.when(pl.col("unique_id") == "s0").then(6).otherwise(8))
     with pytest.raises(DataError, match="hold out different times"):
         resolved(data)
+
+
+@pytest.mark.parametrize("lengths", [(60, 45, 50), (60, 60)], ids=["long", "panel"])
+def test_the_clean_table_keeps_the_hold_out(lengths: tuple[int, ...], tmp_path: Path) -> None:
+    data = walks(lengths).filter(~pl.int_range(pl.len()).over("unique_id").is_in([3, 57]))  # 57 is in a test part
+    spoilt = pl.concat([data[20:], data[:20], data[5:6]])
+    before = resolved(spoilt)
+    forecast.doctor(spoilt).fix(tmp_path / "clean.csv")
+    after = read(resolve("linear"), tmp_path / "clean.csv")
+    assert after.facts["repairs"] == []
+    assert after.facts["split_by"] == before.facts["split_by"] == "is_test"
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(after.split, part), getattr(before.split, part))
 
 
 def test_scaling_and_the_divisor_of_mase_do_not_see_the_hold_out() -> None:
