@@ -216,7 +216,8 @@ def predict(
             names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
             log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
-    facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}
+    first, last = read.get("span") or (time.min(), time.max())  # older models do not tell it
+    facts = {"rows": len(forecast), "first": str(first), "last": str(last), "output": output}
     if as_json:
         print_json(
             {"model": model, **facts, **{key: read[key] for key in ("repairs", "warnings", "unseen") if key in read}}
@@ -461,7 +462,10 @@ def doctor(
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
+    resample: Resample = None,
     dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
     settings: Settings = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -473,7 +477,8 @@ def doctor(
 
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates, known_future=known_future, static=static,
+        freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
+        known_future=known_future, static=static,
     )  # fmt: skip
     if data is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")

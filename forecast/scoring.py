@@ -13,6 +13,7 @@ from .data.scale import Scaler
 from .data.windows import Target, Window, WindowBuffer, WindowDataset, WindowShape
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
+_TINY = torch.finfo(torch.float64).tiny
 METRICS = {  # what a model may be judged by: where it stands in Scores
     "mse": "scaled",
     "mae": "original",
@@ -70,50 +71,51 @@ def score(
     for window, target, series, _ in data.batches(batch_size):
         error = tally.add(forecaster(window), target, series)
         for level, width in widths.items():
-            inside[level] += int(((error.abs() <= torch.from_numpy(width)) & target.seen).sum())
+            inside[level] += int(((error <= torch.from_numpy(width)) & target.seen).sum())
     return tally.scores(len(data), {level: _share(count, tally.seen) for level, count in inside.items()})
 
 
 class Tally:
     """Sums of errors, divided once at the end, so that the result does not depend on how windows came in batches."""
 
+    _NAMES = ("absolute", "absolute_units", "ratio", "squared", "squared_units", "seen", "comparable", "relative")
+
     def __init__(
         self, horizon: int, targets: int, scaler: Scaler, naive_error: np.ndarray, reference: Scaler | None = None
     ) -> None:
         """Begin with nothing; the arguments are those of `score`, forecasts are on the axis of `scaler`."""
-        self._std, self._mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
-        self._unit = torch.from_numpy((reference or scaler).std[:, :targets])
-        self._divisor = torch.from_numpy(naive_error)
-        names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable", "relative")
-        self._sums = {name: torch.zeros(horizon, targets, dtype=torch.float64) for name in names}
+        std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
+        factor = std / torch.from_numpy((reference or scaler).std[:, :targets])
+        divisor = torch.from_numpy(naive_error)
+        self._compared = divisor > 0
+        self._zero = -mean / std  # of the units, on the axis of `scaler`
+        # What an error of each series counts for, (S, V_out): on the scaled axis, in units, beside the naive error.
+        self._linear = torch.stack([factor, std, torch.where(self._compared, 1 / divisor, 0.0)], dim=-1)
+        self._squared = self._linear[..., :2].square()
+        self._sums = torch.zeros(len(self._NAMES), horizon, targets, dtype=torch.float64)
 
     @property
     def seen(self) -> float:
         """How many answers were seen."""
-        return self._sums["seen"].sum().item()
+        return self._sums[5].sum().item()
 
     def add(self, forecast: Tensor, target: Target, series: Tensor) -> Tensor:
-        """Add forecasts (B, H, V_out) of `series` (B,); give their errors, 0 where nothing was seen."""
+        """Add forecasts (B, H, V_out) of `series` (B,); give their absolute errors, 0 where nothing was seen."""
+        error = ((forecast - target.values) * target.seen).double().abs_()  # (B, H, V_out)
+        zero = self._zero[series, None]
+        size = (forecast - zero).abs_() + (target.values - zero).abs_()
         sums = self._sums
-        error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
-        std, centre, naive = self._std[series, None], self._mean[series, None], self._divisor[series, None]
-        units = error * std
-        scaled = units / self._unit[series, None]
-        size = (forecast * std + centre).abs() + (target.values * std + centre).abs()
-        sums["relative"] += torch.where(size > 0, units.abs() / size, 0.0).sum(0)
-        sums["seen"] += target.seen.sum(0)
-        sums["squared"] += scaled.square().sum(0)
-        sums["absolute"] += scaled.abs().sum(0)
-        sums["squared_units"] += units.square().sum(0)
-        sums["absolute_units"] += units.abs().sum(0)
-        sums["ratio"] += torch.where(naive > 0, error.abs() / naive, 0.0).sum(0)
-        sums["comparable"] += (target.seen & (naive > 0)).sum(0)
+        sums[:3] += torch.einsum("bhv,bvk->khv", error, self._linear[series])
+        sums[3:5] += torch.einsum("bhv,bvk->khv", error.square(), self._squared[series])
+        sums[5] += target.seen.sum(0)
+        sums[6] += (target.seen & self._compared[series, None]).sum(0)
+        sums[7] += (error / size.clamp_(min=_TINY)).sum(0)
         return error
 
     def scores(self, windows: int, coverage: Mapping[int, float]) -> Scores:
         """Divide."""
-        sums = self._sums
-        total = {name: part.sum().item() for name, part in sums.items()}
+        by = dict(zip(self._NAMES, self._sums, strict=True))
+        total = {name: part.sum().item() for name, part in by.items()}
         return Scores(
             windows=windows,
             scaled={
@@ -126,8 +128,8 @@ class Tally:
                 "mase": _share(total["ratio"], total["comparable"]),
                 "smape": 200 * _share(total["relative"], total["seen"]),
             },
-            by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
-            by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
+            by_step=(by["squared"].sum(1) / by["seen"].sum(1)).numpy(),
+            by_variate=(by["absolute_units"].sum(0) / by["seen"].sum(0)).numpy(),
             coverage=coverage,
         )
 
