@@ -12,72 +12,74 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .pairs import PairFeatures
 from .time_code import TimeCode
 
 
-class Ends(NamedTuple):
-    """Nodes as one side of links, at the times of their queries: R rows, K a row."""
+HIDDEN_AT_ONCE = 2**12  # pairs scored together outside of training: their hidden layer stays in the cache
 
-    state: Tensor  # (R, K, D) embedding; R may be 1 where all rows have the same nodes
-    gap: Tensor  # (R, K) time since the node's last event, in spans of the window
-    seen: Tensor  # (R, K) 1 where the node has an event in the window, else 0
+
+class Ends(NamedTuple):
+    """Nodes as one side of links, R of them."""
+
+    state: Tensor  # (R, D) embedding
+    gap: Tensor  # (R,) time since the node's last event, in spans of the window
+    seen: Tensor  # (R,) 1 where the node has an event in the window, else 0
+    activity: Tensor  # (R, F) what it did before; F is 0 where that is not told
 
 
 class Side(nn.Module):
-    """What the decoder reads of one side: a linear map of [embedding, code of the gap, whether it was seen]."""
+    """What the decoder reads of one side: a linear map of [embedding, code of the gap, whether seen, activity]."""
 
-    def __init__(self, width: int, window: int) -> None:
+    def __init__(self, width: int, window: int, activity: int) -> None:
         super().__init__()
         self.state = nn.Linear(width, width)
         self.gap = TimeCode(width, window)  # its projection is this map's part for the gap
         self.seen = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
+        self.activity = nn.Linear(activity, width, bias=False) if activity else None
 
     def forward(self, ends: Ends) -> Tensor:
-        """The map, (R, K, D)."""
+        """The map, (R, D)."""
         mapped: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
-        return mapped
-
-    def parts(self, ends: Ends) -> tuple[Tensor, Tensor, Tensor]:
-        """The same in parts that need not be as many: x (R or 1, K, D), y (R, K, I), matrix (D, I): x + y matrix^T."""
-        state = self.state(ends.state) + self.gap.project.bias
-        inputs = torch.cat((self.gap.inputs(ends.gap), ends.seen.unsqueeze(-1)), dim=2)
-        return state, inputs, torch.cat((self.gap.project.weight, self.seen[:, None]), dim=1)
+        return mapped if self.activity is None else mapped + self.activity(ends.activity)
 
 
 class LinkDecoder(nn.Module):
-    """Scores links from both sides a, b and their product: w · relu(W [a, b, a ⊙ b, pair features] + c) + c'.
+    """Scores links from both sides a, b: w · relu(W [a, b, lead, pair features] + c) + (v ⊙ a) · b + c'.
 
-    Undirected, both sides share their weights, and a score does not depend on which node is called the source.
+    `lead` is the code of the time from the window's end to the query. The product goes straight to the score, and not
+    through the hidden layer: ranking is then one matrix product and one sum a pair. Undirected, both sides share their
+    weights, and a score does not depend on which node is called the source.
     """
 
-    def __init__(self, width: int, window: int, pair_features: int = 0, directed: bool = True) -> None:
+    def __init__(
+        self, width: int, window: int, pair_features: int = 0, activity: int = 0, directed: bool = True
+    ) -> None:
         super().__init__()
-        self.source = Side(width, window)
-        self.destination = Side(width, window) if directed else None
+        self.source = Side(width, window, activity)
+        self.destination = Side(width, window, activity) if directed else None
         self.from_source = nn.Linear(width, width)
         self.from_destination = nn.Linear(width, width, bias=False) if directed else None
-        self.from_product = nn.Linear(width, width, bias=False)
+        self.from_lead = TimeCode(width, window)
         self.from_pairs = nn.Linear(pair_features, width, bias=False) if pair_features else None
+        self.product = nn.Parameter(torch.randn(width) / width)
         self.score = nn.Linear(width, 1)
 
-    def forward(self, source: Ends, destination: Ends, pairs: Tensor | None = None) -> Tensor:
-        """Scores (B, K) of `source` (B, 1) with each of `destination` (B or 1, K); `pairs` (B, K, features)."""
-        a = self.source(source)  # (B, 1, D)
-        state, inputs, matrix = (self.destination or self.source).parts(destination)
-        # W_b b + W_ab (a ⊙ b) is one matrix a query, and b is linear in few inputs a pair: nothing of width D is made
-        # for a pair but the hidden layer, and embeddings that all queries share are mapped by one product.
-        mixed = (self.from_destination or self.from_source).weight + self.from_product.weight * a  # (B, D out, D in)
-        if len(state) == 1:
-            hidden = (mixed.flatten(0, 1) @ state[0].T).view(len(a), -1, state.shape[1])  # (B, D, K)
-        else:
-            hidden = mixed @ state.transpose(1, 2)
-        weights = mixed @ matrix  # (B, D, I)
-        if self.from_pairs is not None and pairs is not None:
-            inputs = torch.cat((inputs, pairs), dim=2)
-            weights = torch.cat((weights, self.from_pairs.weight.expand(len(a), -1, -1)), dim=2)
-        hidden = torch.baddbmm(hidden, weights, inputs.transpose(1, 2)) + self.from_source(a).transpose(1, 2)
-        scores: Tensor = (self.score.weight @ torch.relu(hidden)).squeeze(1) + self.score.bias
-        return scores
+    def forward(
+        self, source: Ends, destination: Ends, lead: Tensor, place: Tensor | None, pairs: PairFeatures | None
+    ) -> Tensor:
+        """Scores (B, K) of `source` (B rows) at `lead` (B,) with some of `destination` (R rows).
+
+        `place` (B, K) says which, None stands for all of them; `pairs` tells of those that met.
+        """
+        a, b = self.source(source), (self.destination or self.source)(destination)
+        from_a = self.from_source(a) + self.from_lead(lead)
+        from_b = (self.from_destination or self.from_source)(b)
+        scores = _scores(from_a, from_b, place, self.score, self.from_pairs, pairs)
+        weighed = a * self.product
+        if place is None:
+            return torch.addmm(scores, weighed, b.T)
+        return scores + (weighed[:, None] * b[place]).sum(dim=2)
 
 
 class PublishedLinkDecoder(nn.Module):
@@ -85,18 +87,40 @@ class PublishedLinkDecoder(nn.Module):
 
     def __init__(self, width: int, hidden: int, pair_features: int = 0) -> None:
         super().__init__()
-        self.hidden = nn.Linear(2 * width + pair_features, hidden)
+        self.hidden = nn.Linear(2 * width, hidden)
+        self.from_pairs = nn.Linear(pair_features, hidden, bias=False) if pair_features else None
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, source: Ends, destination: Ends, pairs: Tensor | None = None) -> Tensor:
-        """Scores (B, K) of `source` (B, 1) with each of `destination` (B or 1, K); `pairs` (B, K, features)."""
-        width = source.state.shape[-1]
-        parts = self.hidden.weight.split((width, width, self.hidden.in_features - 2 * width), dim=1)
-        hidden = F.linear(source.state, parts[0], self.hidden.bias) + F.linear(destination.state, parts[1])
-        if pairs is not None:
-            hidden = hidden + F.linear(pairs, parts[2])
-        scores: Tensor = self.score(torch.relu(hidden)).squeeze(-1)
+    def forward(
+        self, source: Ends, destination: Ends, lead: Tensor, place: Tensor | None, pairs: PairFeatures | None
+    ) -> Tensor:
+        """Scores (B, K) of `source` (B rows) with some of `destination` (R rows), as `LinkDecoder`; no `lead`."""
+        left, right = self.hidden.weight.chunk(2, dim=1)
+        from_a, from_b = F.linear(source.state, left, self.hidden.bias), F.linear(destination.state, right)
+        return _scores(from_a, from_b, place, self.score, self.from_pairs, pairs)
+
+
+def _scores(
+    from_a: Tensor,
+    from_b: Tensor,
+    place: Tensor | None,
+    score: nn.Linear,
+    from_pairs: nn.Linear | None,
+    pairs: PairFeatures | None,
+) -> Tensor:
+    """score(relu(a + b)) of rows (B, D) with columns (R, D), or with those of `place`; of pairs that met once more."""
+    columns = len(from_b) if place is None else place.shape[1]
+    rows = len(from_a) if torch.is_grad_enabled() else max(1, HIDDEN_AT_ONCE // max(1, columns))
+    parts = []
+    for i in range(0, len(from_a), max(1, rows)):
+        hidden = from_a[i : i + rows, None] + (from_b if place is None else from_b[place[i : i + rows]])  # (B, K, D)
+        parts.append(F.linear(torch.relu_(hidden), score.weight, score.bias).squeeze(-1))
+    scores = torch.cat(parts)
+    if pairs is None or from_pairs is None:
         return scores
+    row, column, values = pairs
+    told = from_a[row] + from_b[column if place is None else place[row, column]] + from_pairs(values)
+    return scores.index_put((row, column), score(torch.relu(told)).squeeze(-1))
 
 
 class NodeDecoder(nn.Module):
@@ -113,7 +137,7 @@ class NodeDecoder(nn.Module):
         self.score = nn.Linear(width, classes)
 
     def forward(self, ends: Ends, features: Tensor | None = None) -> Tensor:
-        """Scores (R, K, classes) before a softmax, or before a sigmoid where there is one class."""
+        """Scores (R, classes) before a softmax, or before a sigmoid where there is one class."""
         parts = [ends.state, self.gap(ends.gap)]
         if features is not None:
             parts.append(features)
