@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from .pairs import PairFeatures
 from .time_code import TimeCode
 
-
 HIDDEN_AT_ONCE = 2**12  # pairs scored together outside of training: their hidden layer stays in the cache
 
 
@@ -29,7 +28,7 @@ class Ends(NamedTuple):
 
 
 class Side(nn.Module):
-    """What the decoder reads of one side: a linear map of [embedding, code of the gap, whether seen, activity]."""
+    """What the decoder reads of one side: x + W relu(x), x a linear map of [embedding, code of gap, seen, activity]."""
 
     def __init__(self, width: int, window: int, activity: int) -> None:
         super().__init__()
@@ -37,19 +36,25 @@ class Side(nn.Module):
         self.gap = TimeCode(width, window)  # its projection is this map's part for the gap
         self.seen = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
         self.activity = nn.Linear(activity, width, bias=False) if activity else None
+        self.mix = nn.Linear(width, width)
 
     def forward(self, ends: Ends) -> Tensor:
         """The map, (R, D)."""
-        mapped: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
-        return mapped if self.activity is None else mapped + self.activity(ends.activity)
+        x: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
+        if self.activity is not None:
+            x = x + self.activity(ends.activity)
+        mixed: Tensor = x + self.mix(torch.relu(x))
+        return mixed
 
 
 class LinkDecoder(nn.Module):
-    """Scores links from both sides a, b: w · relu(W [a, b, lead, pair features] + c) + (v ⊙ a) · b + c'.
+    """Scores links from both sides a, b: w · relu(a + b + lead) + (v ⊙ a) · b + c.
 
     `lead` is the code of the time from the window's end to the query. The product goes straight to the score, and not
-    through the hidden layer: ranking is then one matrix product and one sum a pair. Undirected, both sides share their
-    weights, and a score does not depend on which node is called the source.
+    through the hidden layer: ranking is then one matrix product and one sum a pair. Pairs that met have W (pair
+    features) in their sum, too, and a second network scores their hidden layer h in addition: w' · relu(W' h). Both
+    are for few of all candidates. Undirected, both sides share their weights, and a score does not depend on which
+    node is called the source.
     """
 
     def __init__(
@@ -58,12 +63,11 @@ class LinkDecoder(nn.Module):
         super().__init__()
         self.source = Side(width, window, activity)
         self.destination = Side(width, window, activity) if directed else None
-        self.from_source = nn.Linear(width, width)
-        self.from_destination = nn.Linear(width, width, bias=False) if directed else None
-        self.from_lead = TimeCode(width, window)
-        self.from_pairs = nn.Linear(pair_features, width, bias=False) if pair_features else None
+        self.lead = TimeCode(width, window)
         self.product = nn.Parameter(torch.randn(width) / width)
         self.score = nn.Linear(width, 1)
+        self.pairs = nn.Linear(pair_features, width, bias=False) if pair_features else None
+        self.met = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if pair_features else None
 
     def forward(
         self, source: Ends, destination: Ends, lead: Tensor, place: Tensor | None, pairs: PairFeatures | None
@@ -73,10 +77,12 @@ class LinkDecoder(nn.Module):
         `place` (B, K) says which, None stands for all of them; `pairs` tells of those that met.
         """
         a, b = self.source(source), (self.destination or self.source)(destination)
-        from_a = self.from_source(a) + self.from_lead(lead)
-        from_b = (self.from_destination or self.from_source)(b)
-        scores = _scores(from_a, from_b, place, self.score, self.from_pairs, pairs)
-        weighed = a * self.product
+        early, weighed = a + self.lead(lead), a * self.product
+        scores = _scores(early, b, place, self.score)
+        if pairs is not None and self.pairs is not None and self.met is not None:
+            hidden = _hidden(early, b, place, self.pairs, pairs)
+            told = self.score(hidden) + self.met(hidden)
+            scores = scores.index_put((pairs.row, pairs.column), told.squeeze(-1))
         if place is None:
             return torch.addmm(scores, weighed, b.T)
         return scores + (weighed[:, None] * b[place]).sum(dim=2)
@@ -88,7 +94,7 @@ class PublishedLinkDecoder(nn.Module):
     def __init__(self, width: int, hidden: int, pair_features: int = 0) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * width, hidden)
-        self.from_pairs = nn.Linear(pair_features, hidden, bias=False) if pair_features else None
+        self.pairs = nn.Linear(pair_features, hidden, bias=False) if pair_features else None
         self.score = nn.Linear(hidden, 1)
 
     def forward(
@@ -96,31 +102,29 @@ class PublishedLinkDecoder(nn.Module):
     ) -> Tensor:
         """Scores (B, K) of `source` (B rows) with some of `destination` (R rows), as `LinkDecoder`; no `lead`."""
         left, right = self.hidden.weight.chunk(2, dim=1)
-        from_a, from_b = F.linear(source.state, left, self.hidden.bias), F.linear(destination.state, right)
-        return _scores(from_a, from_b, place, self.score, self.from_pairs, pairs)
+        a, b = F.linear(source.state, left, self.hidden.bias), F.linear(destination.state, right)
+        scores = _scores(a, b, place, self.score)
+        if pairs is None or self.pairs is None:
+            return scores
+        told = self.score(_hidden(a, b, place, self.pairs, pairs))
+        return scores.index_put((pairs.row, pairs.column), told.squeeze(-1))
 
 
-def _scores(
-    from_a: Tensor,
-    from_b: Tensor,
-    place: Tensor | None,
-    score: nn.Linear,
-    from_pairs: nn.Linear | None,
-    pairs: PairFeatures | None,
-) -> Tensor:
-    """score(relu(a + b)) of rows (B, D) with columns (R, D), or with those of `place`; of pairs that met once more."""
-    columns = len(from_b) if place is None else place.shape[1]
-    rows = len(from_a) if torch.is_grad_enabled() else max(1, HIDDEN_AT_ONCE // max(1, columns))
+def _scores(a: Tensor, b: Tensor, place: Tensor | None, score: nn.Linear) -> Tensor:
+    """score(relu(a + b)) of rows (B, D) with columns (R, D), or with those of `place`: (B, K)."""
+    columns = len(b) if place is None else place.shape[1]
+    rows = max(1, len(a) if torch.is_grad_enabled() else HIDDEN_AT_ONCE // max(1, columns))
     parts = []
-    for i in range(0, len(from_a), max(1, rows)):
-        hidden = from_a[i : i + rows, None] + (from_b if place is None else from_b[place[i : i + rows]])  # (B, K, D)
-        parts.append(F.linear(torch.relu_(hidden), score.weight, score.bias).squeeze(-1))
-    scores = torch.cat(parts)
-    if pairs is None or from_pairs is None:
-        return scores
-    row, column, values = pairs
-    told = from_a[row] + from_b[column if place is None else place[row, column]] + from_pairs(values)
-    return scores.index_put((row, column), score(torch.relu(told)).squeeze(-1))
+    for i in range(0, len(a), rows):
+        hidden = a[i : i + rows, None] + (b if place is None else b[place[i : i + rows]])  # (rows, K, D)
+        parts.append(score(torch.relu_(hidden)).squeeze(-1))
+    return torch.cat(parts)
+
+
+def _hidden(a: Tensor, b: Tensor, place: Tensor | None, linear: nn.Linear, pairs: PairFeatures) -> Tensor:
+    """The hidden layer of pairs that met, (P, D)."""
+    column = pairs.column if place is None else place[pairs.row, pairs.column]
+    return torch.relu(a[pairs.row] + b[column] + linear(pairs.values))
 
 
 class NodeDecoder(nn.Module):

@@ -299,11 +299,9 @@ def test_what_is_told_of_pairs_and_nodes_equals_a_slow_count(directed: bool) -> 
         def view(u: int, v: int, role: int, times: list[int], at: int = first + 3) -> Tensor:
             last, mine, theirs = max(times), of(u, role), of(v, 1 - role)
             later = {partner for partner, t in mine if t > last}
-            numbers = [sum(t > last for _, t in side) for side in (mine, theirs)]
-            return torch.tensor(
-                [1, math.log1p((at - last) / unit) / 10, math.log1p(len(times)), 1 / (1 + len(later))]
-                + [len(times) / len(mine), *(math.log1p(number) / 3 for number in numbers)]
-            )
+            counts = [math.log1p(sum(t > last for _, t in side)) / 3 for side in (mine, theirs)]
+            shares = 1 / (1 + len(later)), len(times) / len(mine)
+            return torch.tensor([1, math.log1p((at - last) / unit) / 10, math.log1p(len(times)), *shares, *counts])
 
         for u in range(NODES):
             for v in range(NODES + 2):
