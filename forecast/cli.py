@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from .console import Progress, echo, log, print_json, tell_ledger, width
+from .console import Progress, echo, log, print_json, show_model, tell_read, width
 from .errors import ForecastError, UsageError
 
 app = typer.Typer(
@@ -178,7 +178,9 @@ def register(
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
-    data: Annotated[str, typer.Argument(help="The recent past: CSV, Parquet, or - for standard input.")],
+    data: Annotated[
+        str, typer.Argument(help="The recent past of series, or queries of links: CSV, Parquet, - for standard input.")
+    ],
     output: Annotated[str, typer.Option("-o", "--output", help="Forecast file: .csv or .parquet.")],
     horizon: Horizon = None,
     levels: Levels = None,
@@ -187,11 +189,17 @@ def predict(
         str | None, typer.Option("--future", help="Table of known-future covariates after the end of the data.")
     ] = None,
     static: Static = None,
+    history: Annotated[
+        str | None, typer.Option("--history", help="Table of the events since the fit, for a model of links.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Rank the likeliest destinations of each query: source and time.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Forecast the real future of a file."""
+    """Forecast the real future of a file, or score queries of links."""
     from .data import table
     from .prediction import predict as run_predict
 
@@ -206,24 +214,25 @@ def predict(
         wide=wide,
         future=_existing(future),
         static=_existing(static),
+        history=history,
+        top_k=top_k,
         told=read.update,
     )
     table.write(forecast, output)
     if read and not quiet and not as_json:
-        log(f"{read['source']}: {read['rows']:,} rows, {read['series']:,} series")
-        tell_ledger(read)
-        if some := read["unseen"]:
-            names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
-            log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
-    time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
-    first, last = read.get("span") or (time.min(), time.max())  # older models do not tell it
-    facts = {"rows": len(forecast), "first": str(first), "last": str(last), "output": output}
+        tell_read(read)
+    facts = {"rows": len(forecast), "output": output}
+    if "yhat" in forecast.columns or wide:
+        time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
+        first, last = read.get("span") or (time.min(), time.max())  # older models do not tell it
+        facts |= {"first": str(first), "last": str(last)}
     if as_json:
         print_json(
             {"model": model, **facts, **{key: read[key] for key in ("repairs", "warnings", "unseen") if key in read}}
         )
     elif not quiet:
-        echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
+        span = f", {facts['first']} to {facts['last']}" if "first" in facts else ""
+        echo(f"{output}: {len(forecast):,} rows{span}")
 
 
 @app.command()
@@ -286,15 +295,15 @@ def audit(
         origins=origins,
         seed=seed,
         static=_existing(static),
-        told=None if quiet or as_json else lambda text: _log(f"{text} …"),
+        told=None if quiet or as_json else lambda text: log(f"{text} …"),
     )
     if as_json:
-        _print_json(found.document())
+        print_json(found.document())
     elif not quiet:
-        _echo(found.text())
+        echo(found.text())
     if found.error is not None:
         if not as_json:
-            _log(f"{found.error.message}\n{found.error.hint}")
+            log(f"{found.error.message}\n{found.error.hint}")
         raise typer.Exit(found.error.exit_code)
 
 
@@ -361,17 +370,17 @@ def backtest(
         static=static,
         config=config,
         settings=settings or (),
-        progress=None if quiet or as_json else _Progress(),
+        progress=None if quiet or as_json else Progress(),
         **given,
     )
     if output is not None:
         table.write(found.table, output)
     if as_json:
-        _print_json({**found.document, "output": output})
+        print_json({**found.document, "output": output})
     elif not quiet:
-        _echo(found.text())
+        echo(found.text())
         if output is not None:
-            _echo(f"written to {output}")
+            echo(f"written to {output}")
 
 
 @app.command()
@@ -549,13 +558,7 @@ def info(
     if as_json:
         print_json(described)
         return
-    shape, settings, columns = described["shape"], described["model"], described["schema"]
-    echo(f"{settings.pop('name')}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
-    echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
-    echo(f"variates  {len(described['variates'])}: {', '.join(described['variates'][:12])}")
-    echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
-    for key, value in described["facts"].items():
-        echo(f"{key}  {value}")
+    show_model(described)
 
 
 @config_app.command("show")

@@ -85,6 +85,36 @@ def tell_ledger(facts: Mapping[str, Any]) -> None:
         log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
 
 
+def tell_read(facts: Mapping[str, Any]) -> None:
+    """Say what was read to forecast from, its ledger, and what the model has not met."""
+    if "series" in facts:
+        log(f"{facts['source']}: {facts['rows']:,} rows, {facts['series']:,} series")
+        meaning = "not met at the fit, scaled by their own values"
+    else:
+        log(f"{facts['source']}: {facts['rows']:,} queries, {facts['events']:,} events since the fit")
+        meaning = "nodes without a past, scored as such"
+    tell_ledger(facts)
+    if some := facts["unseen"]:
+        log(f"unseen   {len(some):,} {meaning}: {', '.join(some[:8])}{', …' if len(some) > 8 else ''}")
+
+
+def show_model(described: Mapping[str, Any]) -> None:
+    """Describe a stored model from what its `model.json` says."""
+    shape, settings = described["shape"], dict(described["model"])
+    name = settings.pop("name")
+    if described.get("task", "series") == "series":
+        columns, variates = described["schema"], described["variates"]
+        echo(f"{name}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
+        echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
+        echo(f"variates  {len(variates)}: {', '.join(variates[:12])}")
+    else:
+        echo(f"{name}: links of {shape['nodes']:,} nodes, {shape['features']:,} features an event")
+        echo("columns   " + ", ".join(f"{end} {column}" for end, column in described["ends"].items()))
+    echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    for key, value in described["facts"].items():
+        echo(f"{key}  {value}")
+
+
 def _show_scores(heads: Sequence[str], values: Mapping[str, list[float | None]], best_of: Callable[..., Any]) -> None:
     """Print one table, the model first: its values under the heads, the best of each column marked."""
     best = [

@@ -33,8 +33,8 @@ def predict(
     or ranks the `top_k` destinations of each; `history` has the events since its training.
 
     `told` is called with what was read: `source`, `rows`, `repairs`, `warnings`, `unseen` …, and the `span` of the
-    forecast; a model stored before this was added does not tell. Raises ArtifactError for a model that cannot be used, UsageError for an option that it does
-    not have, DataError for data that do not fit it.
+    forecast; a model stored before this was added does not tell. Raises ArtifactError for a model that cannot be used,
+    UsageError for an option that it does not have, DataError for data that do not fit it.
     """
     fitted = model if hasattr(model, "predict") else open_folder(locate(model))
     options = {
