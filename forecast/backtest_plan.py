@@ -79,7 +79,7 @@ def plan_fits(
         split=given.split if ("data", "split") in config.places else _SPLIT,
         split_col="none",
         freq=schema.freq,
-        dates=schema.dates,  # type: ignore[arg-type]  # one of the two words by then
+        dates=schema.dates,
         marks=given.marks if card is None or card.marks or given.marks != "auto" else "none",
     )
     assert given.horizon is not None and given.lookback is not None

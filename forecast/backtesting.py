@@ -163,7 +163,8 @@ def _forecasters(
     plan: Plan, name: str, known: "pl.DataFrame", run: "TrackedRun", progress: Progress
 ) -> tuple[str | None, dict[str, Any]]:
     """Give the run of the fit, where there is one, and the model beside the baselines, from the known rows alone."""
-    from .fitting import _baseline, _fitted, fit
+    from .fitting import fit
+    from .series import as_fitted, solved_baseline
 
     child, model = None, plan.model
     if model is None:
@@ -173,7 +174,9 @@ def _forecasters(
         run.client.set_tag(child, "forecast.kind", "backtest-fit")  # `register` alone takes the best ordinary fit
     progress.stage("solving the baselines")
     prepared = prepare(read(plan.config, known))
-    return child, {name: model} | {who: _fitted(_baseline(who, prepared), prepared) for who in BASELINES if who != name}
+    return child, {name: model} | {
+        who: as_fitted(solved_baseline(who, prepared), prepared) for who in BASELINES if who != name
+    }
 
 
 def _settings(config: RunConfig) -> list[str]:

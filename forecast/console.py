@@ -108,7 +108,7 @@ def show_model(described: Mapping[str, Any]) -> None:
         echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
         echo(f"variates  {len(variates)}: {', '.join(variates[:12])}")
     else:
-        echo(f"{name}: links of {shape['nodes']:,} nodes, {shape['features']:,} features an event")
+        echo(f"{name}: links of {shape['nodes']:,} nodes, {shape['edge_features']:,} features an event")
         echo("columns   " + ", ".join(f"{end} {column}" for end, column in described["ends"].items()))
     echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     for key, value in described["facts"].items():

@@ -35,14 +35,14 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     config = found.config
     prepared = prepare(found)
     progress.stage("scoring the baselines")
-    networks = {name: _baseline(name, prepared) for name in BASELINES}
+    networks = {name: solved_baseline(name, prepared) for name in BASELINES}
     progress.stage(f"training {config.name}, run {run.id}")
     clock.lap("baselines")
     network, curve, best_epoch = _trained(config.name, networks, prepared, run, progress)
     clock.lap("train")
 
     progress.stage("scoring")
-    fitted = _fitted(network, prepared)
+    fitted = as_fitted(network, prepared)
     scores = {}
     for name, forecaster in {config.name: network, **networks}.items():
         scores[name] = scoring.score(
@@ -160,7 +160,7 @@ def _trained(
     return network.eval(), curve, best
 
 
-def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
+def solved_baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
     """Build and solve one baseline on the training windows; a season longer than the lookback widens its window."""
     spec = find(name)
     shape, settings = prepared.shape, config_class(spec)()
@@ -183,7 +183,7 @@ def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
     return network
 
 
-def _fitted(network: Any, prepared: Prepared) -> "Fitted":
+def as_fitted(network: Any, prepared: Prepared) -> "Fitted":
     from .calibrate import calibrate
     from .fitted import Fitted
     from .scoring import on_device

@@ -21,9 +21,9 @@ from forecast.data.scale import Scaler
 from forecast.data.windows import Window
 from forecast.errors import DataError, GateError, UsageError
 from forecast.fitted import Fitted
-from forecast.fitting import _baseline, _fitted
 from forecast.prepare import prepare, read
 from forecast.registry import BASELINES, MODELS
+from forecast.series import as_fitted, solved_baseline
 
 ROOT = Path(__file__).parents[1]
 ETTH1 = pl.read_csv(ROOT / "datasets" / "ETTh1.csv", n_rows=400)
@@ -37,9 +37,9 @@ def fitted_on(data: Any, name: str, make_network: Networks | None = None, **opti
     chosen = {"lookback": LOOKBACK, "horizon": HORIZON, **options}
     prepared = prepare(read(resolve(name, flags={"data": chosen}), data))
     if name in BASELINES:
-        return _fitted(_baseline(name, prepared), prepared)
+        return as_fitted(solved_baseline(name, prepared), prepared)
     assert make_network is not None
-    return _fitted(make_network(name, prepared.shape).eval(), prepared)
+    return as_fitted(make_network(name, prepared.shape).eval(), prepared)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from forecast.cli import main
 from forecast.config import resolve
 from forecast.errors import DataError, UsageError
 from forecast.fitted import Fitted
-from forecast.fitting import _baseline, _fitted
 from forecast.prepare import prepare, read
+from forecast.series import as_fitted, solved_baseline
 
 ROOT = Path(__file__).parents[1]
 TABLE = pl.read_csv(ROOT / "datasets" / "ETTh1.csv", try_parse_dates=True, n_rows=300).select("date", "HUFL", "OT")
@@ -35,7 +35,7 @@ def stored(data: Any, name: str = "linear", **options: Any) -> Fitted:
     """A fitted model without a run."""
     chosen = {"lookback": LOOKBACK, "horizon": HORIZON, **options}
     prepared = prepare(read(resolve(name, flags={"data": chosen}), data))
-    return _fitted(_baseline(name, prepared), prepared)
+    return as_fitted(solved_baseline(name, prepared), prepared)
 
 
 def cutoffs(found: Backtest) -> list[Any]:

@@ -23,7 +23,7 @@ from forecast.models.naive import Naive, NaiveConfig
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import BASELINES, MODELS, config_class, find, network_class
 from forecast.scoring import score
-from forecast.series import _baseline, _fitted
+from forecast.series import as_fitted, solved_baseline
 from forecast.training import train
 
 SERIES = [name for name, spec in MODELS.items() if spec.task == "series"]
@@ -65,9 +65,9 @@ def model_of(table: Any, name: str = "itransformer", **options: Any) -> Fitted:
     """A model with random weights, made without tracking."""
     made = prepared(table, name, **options)
     if name in BASELINES:
-        return _fitted(_baseline(name, made), made)
+        return as_fitted(solved_baseline(name, made), made)
     torch.manual_seed(0)
-    return _fitted(network_class(find(name))(made.shape, made.read.config.model).eval(), made)
+    return as_fitted(network_class(find(name))(made.shape, made.read.config.model).eval(), made)
 
 
 # What a fit takes from the table
