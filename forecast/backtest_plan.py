@@ -47,7 +47,10 @@ class Plan:
         return spoken(int(self.cutoffs[window].max()), self.frame.time_type)
 
     def seen(self, window: int) -> str:
-        """Say whether the fit of a stored model had seen what is forecast: in "training", at the "fit" at all, "no"."""
+        """Say whether the fit of a stored model had seen what is forecast: in "training", at the "fit" at all, "no".
+
+        "unknown" where the model does not tell, as for series that end at different times, each with its own part.
+        """
         if self.model is None:
             return "no"
         until, last = trained_until(self.model), told_time(self.model, self.model.facts.get("span"), 1)
@@ -55,7 +58,11 @@ class Plan:
             return "unknown"
         cutoff = self.cutoffs[window]
         first = cutoff[cutoff > NEVER].min()
-        return "training" if first < until else "fit" if first < last else "no"
+        if first >= until:
+            return "fit" if first < last else "no"
+        frame = self.frame
+        ends = calendar.times_at(frame.start, np.diff(frame.offsets), frame.frequency, frame.time_type.zone)
+        return "training" if len(np.unique(ends)) == 1 else "unknown"  # the model tells the last end of all parts
 
 
 def plan_fits(
