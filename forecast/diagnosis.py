@@ -12,7 +12,7 @@ import polars as pl
 
 from . import diagnosis_page, diagnosis_text
 from .cleaned import Origin, clean_table, origin, step_share
-from .config import DataConfig, _setting, _validated, flags, resolve
+from .config import DataConfig, flags, resolve
 from .data import calendar, catalogue, table, week
 from .data.cards import EventCard
 from .data.events import EventData, read_events
@@ -98,15 +98,17 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     UsageError for a wrong option.
     """
     named = catalogue.named(data)
-    if isinstance(named, EventCard) or _section(settings, options).keys() & _EVENTS_ONLY:
+    keys = {*options, *(text.partition("=")[0].strip().removeprefix("data.") for text in settings)}
+    if isinstance(named, EventCard) or keys & _EVENTS_ONLY:
         return _events(data, settings, options)
-    config = resolve("naive", settings=settings, flags=flags(**options))
+    # Which model the settings are for shows once the table is read; how it is read is checked before.
+    reading = resolve("naive", settings=[s for s in settings if s.lstrip().startswith("data.")], flags=flags(**options))
     source = data
-    if named is None and config.data.dataset is None:
-        source = table.read(data, config.data.decimal)
+    if named is None and reading.data.dataset is None:
+        source = table.read(data, reading.data.decimal)
         if looks_like(source) == "events":
             return _events(data, settings, options, source)
-    found = interpret(config, source)
+    found = interpret(resolve("naive", settings=settings, flags=flags(**options)), source)
     frame, ledger = found.whole, found.table.ledger
     where = origin(found.table, frame)
     share, longer = step_share(where)
@@ -143,20 +145,11 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     )
 
 
-def _events(
-    source: Any, settings: Sequence[str], options: Mapping[str, Any], read: table.Table | None = None
-) -> EventDiagnosis:
+def _events(source: Any, settings: Sequence[str], options: Mapping[str, Any], read: Any = None) -> EventDiagnosis:
     """The diagnosis of events; `read` is the table of `source` where it was read already."""
-    given = _section(settings, options)
-    data = _validated(EventData, "data", given, {("data", key): "the command line" for key in given}, "events")
+    data = resolve("todyformer", settings=settings, flags=flags(**options)).data
     options = {name: value for name, value in options.items() if value is not None}
     return diagnose(source, read_events(source if read is None else read, data), settings, options)
-
-
-def _section(settings: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `data` as it is given, unchecked."""
-    given = {name: value for text in settings for name, value in _setting(text).get("data", {}).items()}
-    return given | {name: value for name, value in options.items() if value is not None}
 
 
 def suggested(planned: Read, usual: Strength) -> tuple[str, str]:

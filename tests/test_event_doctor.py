@@ -154,6 +154,9 @@ def test_the_command_can_be_typed_again_with_what_was_given(tmp_path: Path) -> N
     assert words[:5] == ["forecast", "fit", str(path), "--model", "todyformer"]
     assert words[words.index("--time-col") + 1] == "sent"
     assert [words[i + 1] for i, word in enumerate(words) if word == "--set"] == [*given, "model.window=1024"]
+    chosen = doctor(path, settings=(*given, "model.window=2048", "train.epochs=3")).document["suggest"]["command"]
+    assert chosen.count("model.window") == 1 and chosen.endswith("--set model.window=2048 --set train.epochs=3")
+    assert "train.epochs=3" in doctor(stream(), settings=("train.epochs=3",)).document["suggest"]["command"]
     framed = doctor(stream(), settings=("data.features=[]",)).document["suggest"]["command"]
     assert framed == ("forecast.fit(frame, model='todyformer', settings=('data.features=[]', 'model.window=1024'))")
 
@@ -174,6 +177,7 @@ def test_doctor_prints_one_document_and_writes_the_clean_table(
     ("options", "error", "message"),
     [
         ({"horizon": 24}, UsageError, "data.horizon is not a setting of data"),
+        ({"settings": ("model.windw=2048",)}, UsageError, "model.windw"),
         ({"settings": ("data.bipartite=perhaps",)}, UsageError, "data.bipartite is 'perhaps'"),
         ({"settings": ("data.src_col=nobody",)}, UsageError, 'no column "nobody"'),
         ({"settings": ("data.dst_col=sender", "data.src_col=sender")}, UsageError, "named for two things"),

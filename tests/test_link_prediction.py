@@ -230,10 +230,11 @@ def test_a_ranking_is_the_order_of_the_scores_of_all_destinations(bipartite: boo
         assert close.all() and len(set(mine["page"])) == 4
 
 
-def test_equal_scores_are_ranked_by_id_and_more_than_there_are_gives_all() -> None:
+def test_equal_scores_are_ranked_by_id_and_more_than_there_are_gives_all(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted()
-    with torch.no_grad():
-        model.network.decoder.score.weight.zero_()
+    monkeypatch.setattr(
+        model.network, "score", lambda view, encoding, src, dst, time: torch.zeros(len(src), dst.shape[1])
+    )
     ranked = model.predict(queries(2).select("user", "t"), top_k=50)
     assert model.nodes.destinations is not None
     assert ranked["page"].to_list() == 2 * model.nodes.destinations.to_list()
@@ -386,21 +387,14 @@ def test_a_model_that_leaks_is_caught(monkeypatch: pytest.MonkeyPatch, leaky: ty
     assert leaks(lambda table: model.predict(ASKED, history=table)["score"].to_numpy(), history, TIME) != []
 
 
-def test_numbering_new_nodes_by_what_comes_later_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Codes of ids depend on their numbers: strangers numbered behind the new nodes of the future would leak."""
-    monkeypatch.setattr(
-        "forecast.links.answers.Group._nodes",
-        lambda group, nodes: torch.from_numpy(np.minimum(nodes, len(DIRECTORY[0]))),
-    )
-    real = answers.groups
+def test_a_stranger_whose_number_depends_on_what_comes_later_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of ids are a function of their numbers: strangers behind the new nodes of the future would leak."""
+    real = answers.Group.__init__
 
-    def noted(network: Any, past: Any, times: Any) -> Any:
-        DIRECTORY[:] = [past.directory]
-        return real(network, past, times)
+    def behind_all(group: Any, network: Any, view: Any, encoding: Any, directory: Any, cut: int) -> None:
+        real(group, network, view, encoding, directory, cut)
+        group.stranger = len(directory)
 
-    monkeypatch.setattr("forecast.links.fitted.groups", noted)
+    monkeypatch.setattr(answers.Group, "__init__", behind_all)
     model = fitted(features=True, node_input="random")
     assert leaks(lambda table: model.predict(ASKED, history=table)["score"].to_numpy(), since(), TIME) != []
-
-
-DIRECTORY: list[Any] = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphs.events import EventStore, LinkBatch
 from graphs.todyformer import Encoding, History, Todyformer, View
 
-from .directory import STRANGER, Directory
+from .directory import Directory
 
 _PAIRS_AT_ONCE = 1024  # pairs scored together; the decoder makes a (width, width) matrix of each
 _SCORES_AT_ONCE = 2**20  # scores of rankings that are kept until the first of each query are taken
@@ -64,7 +64,8 @@ class Group:
     def __init__(self, network: Todyformer, view: View, encoding: Encoding, directory: Directory, cut: int) -> None:
         self.network, self.view, self.encoding = network, view, encoding
         # Whom only an event showed that these queries may not see is a stranger to them.
-        self.known = directory.known + int(np.searchsorted(directory.shown, cut))
+        self.known = directory.stranger + 1 + int(np.searchsorted(directory.shown, cut))
+        self.stranger = directory.stranger
         candidates = directory.destinations.filter(pl.col("node") < self.known)
         self.ids = candidates["id"]
         self.candidates = torch.from_numpy(candidates["node"].to_numpy().copy())
@@ -96,7 +97,7 @@ class Group:
         return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _nodes(self, nodes: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.where(nodes < self.known, nodes, STRANGER))
+        return torch.from_numpy(np.where(nodes < self.known, nodes, self.stranger))
 
 
 def groups(network: Todyformer, past: Past, times: Tensor) -> Iterator[tuple[np.ndarray, Group]]:

@@ -26,7 +26,7 @@ from ..data.times import TimeType, quoted
 from ..errors import DataError, UsageError
 from ..folder import not_as_said, read_folder, write_folder
 from .answers import Past, Ranker, groups
-from .directory import STRANGER, Directory
+from .directory import Directory
 
 _WORDS = {"src": "source", "dst": "destination", "time": "time"}
 
@@ -185,7 +185,7 @@ class FittedLinks:
         if not top_k:
             dst = nodes["dst"] = directory.destination_nodes(plain_ids(frame[names["dst"]], where))
         if told is not None:
-            unseen = [frame[names[end]].filter(pl.Series(found == STRANGER)) for end, found in nodes.items()]
+            unseen = [frame[names[end]].filter(pl.Series(found == directory.stranger)) for end, found in nodes.items()]
             strangers = pl.concat([ids.cast(pl.String).alias("id") for ids in unseen]).unique(maintain_order=True)
             read_facts = {"source": read.origin, "rows": read.rows, **read.ledger.to_dict()}
             told({**read_facts, "events": len(past.store) - len(self.past), "unseen": strangers.to_list()})

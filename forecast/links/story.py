@@ -133,7 +133,7 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
     from graphs.events import EventStore, LinkBatch
 
     from .batches import Parts
-    from .directory import STRANGER, Directory
+    from .directory import Directory
     from .scoring import score
 
     events = found.events
@@ -147,8 +147,8 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
     number = known.source_nodes(nodes.sources)
     if nodes.destinations is not None:
         number = np.concatenate([number, known.destination_nodes(nodes.destinations)])
-    new = number == STRANGER
-    number[new] = known.known + np.arange(new.sum())
+    new = number == known.stranger
+    number[new] = len(known) + np.arange(new.sum())
     to_champion = torch.from_numpy(number)
     store, parts = events.store, Parts.of(events.store, *events.borders, nodes.bipartite)
     renamed = EventStore.of(
@@ -156,7 +156,7 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
         to_champion[store.dst],
         store.time,
         store.features,
-        nodes=known.known + int(new.sum()),
+        nodes=len(known) + int(new.sum()),
     )
     rule = champion.rule(renamed)
 
