@@ -177,7 +177,6 @@ def test_doctor_prints_one_document_and_writes_the_clean_table(
     ("options", "error", "message"),
     [
         ({"horizon": 24}, UsageError, "data.horizon is not a setting of data"),
-        ({"settings": ("model.windw=2048",)}, UsageError, "model.windw"),
         ({"settings": ("data.bipartite=perhaps",)}, UsageError, "data.bipartite is 'perhaps'"),
         ({"settings": ("data.src_col=nobody",)}, UsageError, 'no column "nobody"'),
         ({"settings": ("data.dst_col=sender", "data.src_col=sender")}, UsageError, "named for two things"),
