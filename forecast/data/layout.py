@@ -221,7 +221,7 @@ def _is_data(cells: Sequence[Sequence[str]], number: int, kinds: Sequence[str]) 
 
 def _counts(row: Sequence[str]) -> bool:
     """Whether the numbers of a line count on, as years or places do that name columns."""
-    numbers = [int(cell) for cell in row if cell.isascii() and cell.isdigit()]
+    numbers = [int(cell) for cell in row if len(cell) < 20 and cell.isascii() and cell.isdigit()]
     if len(numbers) < max(2, len([cell for cell in row if cell]) - 2):
         return False
     on = all(b - a == 1 for a, b in pairwise(numbers))
