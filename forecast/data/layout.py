@@ -258,9 +258,11 @@ def _names(comment: str, kinds: Sequence[str], delimiter: str) -> bool:
 
 
 def _matched(header: str, cells: Sequence[Sequence[str]], first: int, width: int, delimiter: str) -> str:
-    """The header, with as many delimiters as rows that end in one."""
+    """The header, with as many delimiters as rows that end in one, and without a name for numbers of rows as R's."""
     names = cells_of(header, delimiter)
     rows = [row for row in cells[first:] if len(row) == width]
+    if len(names) == width - 1 and [row[0] for row in rows] == [str(number + 1) for number in range(len(rows))] != []:
+        return f'""{delimiter}{header}'
     if delimiter == " " or not rows:
         return header
     if len(names) == width - 1 and all(row[-1] == "" for row in rows):
