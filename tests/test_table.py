@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forecast.data.frame import frame_series, understand
 from forecast.data.numbers import as_numbers
 from forecast.data.table import Ledger, Table, read, to_library, write
 from forecast.errors import DataError, ForecastError, UsageError
@@ -338,3 +339,26 @@ def test_integers_survive_as_text(values: list[int]) -> None:
 
 def test_every_error_is_a_forecast_error() -> None:
     assert issubclass(DataError, ForecastError) and issubclass(UsageError, ForecastError)
+
+
+@pytest.mark.parametrize("quote", ['"', ""])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_numbers_of_rows_that_r_writes_without_a_name_are_no_column(mark: str, quote: str, tmp_path: Path) -> None:
+    rows = [(f"2024-01-{day:02}", str(day * day % 7 + 0.5)) for day in range(1, 31)]
+    lines = [[f"{quote}ds{quote}", f"{quote}y{quote}"]]
+    lines += [[f"{quote}{number}{quote}", f"{quote}{day}{quote}", y] for number, (day, y) in enumerate(rows, 1)]
+    path = tmp_path / "r.txt"
+    path.write_text("\n".join(mark.join(line) for line in lines) + "\n")
+    table = read(path)
+    assert table.collect("ds", "y").rows() == [(day, float(y)) for day, y in rows]
+    assert [repair.kind for repair in table.ledger.repairs] == ["header-skipped"]
+    frame = frame_series(table, understand(table))
+    assert frame.values.shape == (30, 1)
+    assert "column-dropped" in [repair.kind for repair in table.ledger.repairs]
+
+
+def test_a_header_that_lacks_its_last_name_is_still_refused(tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("ds,y\n" + "".join(f"2024-01-{day:02},{day},{day}\n" for day in range(1, 31)))
+    with pytest.raises(DataError, match="line 2: 3 fields where the header has 2"):
+        read(path)

@@ -229,7 +229,7 @@ def _is_data(cells: Sequence[Sequence[str]], number: int, kinds: Sequence[str]) 
 
 def _counts(row: Sequence[str]) -> bool:
     """Whether the numbers of a line count on, as years or places do that name columns."""
-    numbers = [int(cell) for cell in row if cell.isascii() and cell.isdigit()]
+    numbers = [int(cell) for cell in row if len(cell) < 20 and cell.isascii() and cell.isdigit()]
     if len(numbers) < max(2, len([cell for cell in row if cell]) - 2):
         return False
     on = all(b - a == 1 for a, b in pairwise(numbers))
@@ -266,9 +266,11 @@ def _names(comment: str, kinds: Sequence[str], delimiter: str) -> bool:
 
 
 def _matched(header: str, cells: Sequence[Sequence[str]], first: int, width: int, delimiter: str) -> str:
-    """The header, with as many delimiters as rows that end in one."""
+    """The header, with as many delimiters as rows that end in one, and without a name for numbers of rows as R's."""
     names = cells_of(header, delimiter)
     rows = [row for row in cells[first:] if len(row) == width]
+    if len(names) == width - 1 and [row[0] for row in rows] == [str(number + 1) for number in range(len(rows))] != []:
+        return f'""{delimiter}{header}'
     if delimiter == " " or not rows:
         return header
     if len(names) == width - 1 and all(row[-1] == "" for row in rows):
