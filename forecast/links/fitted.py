@@ -126,7 +126,9 @@ class FittedLinks:
             None if dtypes["dst"] is None else _unpacked("ids.dst", dtypes["dst"], tensors),
         )
         past = EventStore(
-            *(tensors[f"past.{column}"] for column in ("src", "dst", "time")),
+            tensors["past.src"],
+            tensors["past.dst"],
+            tensors["past.time"],
             features=torch.zeros(len(tensors["past.time"]), 0),
             labels=torch.zeros(len(tensors["past.time"]), 0),
             order=torch.arange(len(tensors["past.time"])),
@@ -295,9 +297,9 @@ class FittedLinks:
 
 def _bare(store: EventStore) -> EventStore:
     """The ends and times of events, numbered anew from 0, in memory of their own."""
-    columns = (column.clone() for column in (store.src, store.dst, store.time))
+    src, dst, time = (column.clone() for column in (store.src, store.dst, store.time))
     none = torch.zeros(len(store), 0)
-    return EventStore(*columns, features=none, labels=none, order=torch.arange(len(store)), nodes=store.nodes)
+    return EventStore(src, dst, time, features=none, labels=none, order=torch.arange(len(store)), nodes=store.nodes)
 
 
 def _whole(read: table.Table, names: list[str]) -> tuple[pl.DataFrame, Callable[[int], str]]:

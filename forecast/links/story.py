@@ -178,6 +178,7 @@ def sample(fitted: "FittedLinks") -> Sample:
     nodes, time = fitted.nodes, fitted.past.time[-1].item()
     others = nodes.sources if nodes.destinations is None else nodes.destinations
     step = np.arange(1, _TRIED + 1)
+    times: np.ndarray
     if isinstance(time, float):
         times = time * (1 + step / 1000) + step  # also where the column is float32
     else:
