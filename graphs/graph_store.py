@@ -12,22 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .graph_batch import GraphBatch
+from .graph_batch import GraphBatch, GraphError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 
-class GraphError(ValueError):
-    """Graphs that cannot be used. `graph` is the number of the first, where one graph is at fault."""
+class GraphFaultError(GraphError):
+    """A graph of many that cannot be used: `graph` is its number, `fault` what is wrong with it."""
 
-    def __init__(self, fault: str, hint: str, graph: int | None = None) -> None:
-        message = fault if graph is None else f"Graph {graph}: {fault}"
-        super().__init__(f"{message}\n{hint}")
-        self.message = message
-        self.hint = hint
-        self.fault = fault
+    def __init__(self, graph: int, fault: str, hint: str) -> None:
+        super().__init__(f"Graph {graph}: {fault}", hint)
         self.graph = graph
+        self.fault = fault
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +59,9 @@ class GraphStore:
         """A checked store of the given columns, tensors or arrays, graph after graph.
 
         `nodes` (N, C) or (N,), `edges` (2, E) counted within their graph, `node_counts` and `edge_counts` (G,),
-        `edge_features` (E, F) or (E,), `targets` (G, T), or (N,) for labels of nodes. Raises `GraphError` for counts
-        that do not add up, a graph without nodes, an edge to a node that its graph does not have, features that are not
-        finite, and targets that are infinite or of another number.
+        `edge_features` (E, F) or (E,), `targets` (G, T), or (N,) for labels of nodes. Raises `GraphError` for columns
+        that do not fit the counts, and `GraphFaultError` for a graph without nodes, an edge to a node that its graph
+        does not have, features that are not finite and targets that are infinite.
         """
         node_offsets, edge_offsets = _offsets(node_counts, "node"), _offsets(edge_counts, "edge")
         count = len(node_offsets) - 1
@@ -182,7 +179,7 @@ class GraphStore:
         attributes, y = _column(graphs, "edge_attr"), _column(graphs, "y")
         for name, column in (("x", x), ("edge_index", edges)):
             if not column:
-                raise GraphError(f"it has no {name}.", f"Give every graph its {name}.", 0)
+                raise GraphFaultError(0, f"it has no {name}.", f"Give every graph its {name}.")
         sizes = [len(one) for one in x]
         of_nodes = max(sizes) > 1 and all(
             one.dim() == 1 and len(one) == size for one, size in zip(y, sizes, strict=False)
@@ -280,10 +277,10 @@ def _edges(values: Any, node_offsets: Tensor, edge_offsets: Tensor) -> Tensor:
         edge = int(outside.any(dim=0).nonzero()[0])
         graph = _graph_of(edge, edge_offsets)
         node = int(tensor[:, edge][outside[:, edge]][0])
-        raise GraphError(
+        raise GraphFaultError(
+            graph,
             f"edge {edge - int(edge_offsets[graph])} joins node {node}; the nodes are 0 … {int(sizes[edge]) - 1}.",
             "Number the nodes of each graph from 0.",
-            graph,
         )
     return tensor.int()
 
@@ -316,7 +313,7 @@ def _refuse(bad: Tensor, fault: str, hint: str, offsets: Tensor | None = None) -
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         graph = row if offsets is None else _graph_of(row, offsets)
-        raise GraphError(fault if offsets is None else fault.format(row - int(offsets[graph])), hint, graph)
+        raise GraphFaultError(graph, fault if offsets is None else fault.format(row - int(offsets[graph])), hint)
 
 
 def _column(graphs: "Sequence[Data]", name: str) -> list[Tensor]:
@@ -324,7 +321,7 @@ def _column(graphs: "Sequence[Data]", name: str) -> list[Tensor]:
     found = [getattr(one, name, None) for one in graphs]
     absent = [graph for graph, one in enumerate(found) if one is None]
     if absent and len(absent) < len(found):
-        raise GraphError(f"it has no {name}, as others have.", f"Give every graph its {name}, or none.", absent[0])
+        raise GraphFaultError(absent[0], f"it has no {name}, as others have.", f"Give every graph its {name}, or none.")
     return [torch.as_tensor(one) for one in found if one is not None]
 
 
@@ -336,10 +333,6 @@ def _joined(parts: list[Tensor], name: str) -> Tensor:
     shape = parts[0].shape[1:]
     other = next((graph for graph, part in enumerate(parts) if part.shape[1:] != shape), None)
     if other is not None:
-        told = " × ".join(map(str, parts[other].shape))
-        raise GraphError(
-            f"its {name} is {told}, that of graph 0 {' × '.join(map(str, parts[0].shape))}.",
-            "Give all one width.",
-            other,
-        )
+        own, first = (" × ".join(map(str, parts[graph].shape)) for graph in (other, 0))
+        raise GraphFaultError(other, f"its {name} is {own}, that of graph 0 {first}.", "Give all graphs one width.")
     return torch.cat(parts)

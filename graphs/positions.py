@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .graph_store import GraphError, GraphStore, rows_of
+from .graph_batch import GraphError
+from .graph_store import GraphStore, rows_of
 
 CELLS = 2**20  # of the square matrices that are worked on at once
 

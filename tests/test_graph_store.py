@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from graphs.graph_store import GraphError, GraphStore
+from graphs.graph_batch import GraphError
+from graphs.graph_store import GraphFaultError, GraphStore
 
 Graph = tuple[int, list[tuple[int, int]]]  # nodes and edges
 
@@ -173,7 +174,7 @@ def test_a_fault_is_told_with_its_graph(change: dict[str, Any], told: str) -> No
     GraphStore.of(**GOOD)
     with pytest.raises(GraphError, match=told) as caught:
         GraphStore.of(**{**GOOD, **change})
-    assert caught.value.hint and (caught.value.graph is None) == (not told.startswith("Graph"))
+    assert caught.value.hint and isinstance(caught.value, GraphFaultError) == told.startswith("Graph")
 
 
 def test_a_missing_target_is_kept_and_graphs_without_edges_are_graphs() -> None:

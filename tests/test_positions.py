@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from graphs import positions
-from graphs.graph_store import GraphError, GraphStore
+from graphs.graph_batch import GraphError
+from graphs.graph_store import GraphStore
 from graphs.positions import with_eigenvectors, with_walks
 from tests.parity import check
 
@@ -48,6 +51,17 @@ def plain_walks(n: int, pairs: Pairs, steps: int) -> Tensor:
 def test_statistics_of_the_authors_code() -> None:
     result = check(GOLDEN / "posenc_stats.safetensors")
     assert result.passed, str(result)
+
+
+def test_eigenvectors_of_another_space_do_not_pass_for_the_authors(tmp_path: Path) -> None:
+    with safe_open(GOLDEN / "posenc_stats.safetensors", framework="pt") as file:
+        meta, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    vectors = tensors["output.cycle7.eigvecs"]
+    assert not torch.equal(vectors[:, [2, 1]], vectors[:, [1, 2]])
+    for order, passes in (([0, 2, 1, 3, 4, 5, 6, 7, 8, 9], True), ([0, 3, 2, 1, 4, 5, 6, 7, 8, 9], False)):
+        tensors["output.cycle7.eigvecs"] = vectors[:, order].contiguous()
+        save_file(tensors, tmp_path / "changed.safetensors", metadata=meta)
+        assert check(tmp_path / "changed.safetensors").passed == passes
 
 
 # Random walks (properties of the specification, 16)
