@@ -84,7 +84,7 @@ def test_losses_are_the_plain_ones_where_nothing_is_missing() -> None:
         assert torch.allclose(loss(predicted, targets), plain(predicted, targets)), name
 
 
-# The weighted loss (properties of the specification, 18)
+# The weighted loss (specification, property 18)
 
 
 def test_balanced_classes_weigh_alike() -> None:

@@ -64,7 +64,7 @@ def test_eigenvectors_of_another_space_do_not_pass_for_the_authors(tmp_path: Pat
         assert check(tmp_path / "changed.safetensors").passed == passes
 
 
-# Random walks (properties of the specification, 16)
+# Random walks (specification, property 16)
 
 
 def test_walks_equal_the_powers_of_the_transition_matrix() -> None:
@@ -99,7 +99,7 @@ def test_a_node_without_edges_has_no_walks_and_a_cycle_returns_in_two_steps_half
     assert (walks[1:8, 6] > 0).all() and (walks[1:8, [0, 2, 4]] == 0).all()
 
 
-# Eigenvectors (properties of the specification, 17)
+# Eigenvectors (specification, property 17)
 
 
 def plain_laplacian(n: int, pairs: Pairs) -> Tensor:
