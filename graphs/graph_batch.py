@@ -16,7 +16,7 @@ class GraphError(ValueError):
 
 
 class GraphBatch(NamedTuple):
-    """G graphs one after the other: N nodes and E directed edges in all; an undirected edge stands in both directions."""
+    """G graphs one after the other: N nodes and E directed edges in all; undirected ones stand in both directions."""
 
     nodes: Tensor  # (N, C) float32 features, or int64 codes
     edges: Tensor  # (2, E) int64: row 0 sources, row 1 targets, numbered through the batch

@@ -40,7 +40,7 @@ def with_walks(store: GraphStore, steps: Sequence[int]) -> GraphStore:
 def _returns(walk: Tensor, graphs: int, size: int, longest: int) -> Tensor:
     """The diagonals of the powers 1 … `longest` of a block-diagonal matrix, (G·n, longest)."""
     power = torch.eye(size, dtype=torch.float64).repeat(graphs, 1)  # (G·n, n)
-    found = []
+    found: list[Tensor] = []
     while len(found) < longest:
         # Going k steps and then k or k + 1 steps: half the powers do.
         there = power.view(graphs, size, size)
