@@ -43,7 +43,7 @@ class SensorGraph:
         repeated. Raises `GraphError` for edges out of range and weights that are not finite or of another number.
         """
         # One graph of a store: its checks and its statistics.
-        edges = torch.from_numpy(np.array(edges))
+        edges = _tensor(edges)
         count = edges.shape[-1]
         given = GraphStore.of(torch.zeros(sensors, 0), edges, [sensors], [count], weights).edge_features
         if given.shape[1] > 1:
@@ -102,7 +102,7 @@ def nearest_by_distance(distances: Any, neighbours: int = NEIGHBOURS) -> tuple[T
     A weight is exp(-(d / s)²), the kernel of DCRNN (Li et al. 2018, arXiv:1707.01926), here with s the mean length of
     these edges. A sensor has no more neighbours than there are others; equals are taken in their order.
     """
-    away = torch.from_numpy(np.array(distances, dtype=np.float64))
+    away = _tensor(distances).double()
     edges = _nearest(-away, neighbours)
     lengths = away[edges[1], edges[0]]
     scale = lengths.mean().clamp(min=torch.finfo(torch.float64).tiny)  # all in one place: weights of 1
@@ -115,7 +115,7 @@ def nearest_by_correlation(values: Any, neighbours: int = NEIGHBOURS) -> tuple[T
     Give the training part alone. Values that are NaN are left out pair by pair; sensors that never change, or are never
     seen together, are no neighbours.
     """
-    related = correlations(torch.from_numpy(np.array(values, dtype=np.float64)))
+    related = correlations(_tensor(values).double())
     edges = _nearest(related, neighbours)
     return edges, related[edges[1], edges[0]].float()
 
@@ -137,7 +137,7 @@ def correlations(values: Tensor) -> Tensor:
 
 def great_circle(latitude: Any, longitude: Any) -> Tensor:
     """Distances (N, N) in kilometres along the earth between places (N,) given in degrees."""
-    north, east = (torch.from_numpy(np.array(one, dtype=np.float64)).deg2rad() for one in (latitude, longitude))
+    north, east = (_tensor(one).double().deg2rad() for one in (latitude, longitude))
     across = torch.sin((north[:, None] - north) / 2).square()
     along = north.cos()[:, None] * north.cos() * torch.sin((east[:, None] - east) / 2).square()
     return 2 * EARTH * torch.asin((across + along).clamp(max=1).sqrt())
@@ -154,3 +154,7 @@ def _nearest(closeness: Tensor, neighbours: int) -> Tensor:
     source = order.flatten()
     known = others[target, source] > -torch.inf
     return torch.stack((source[known], target[known]))
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
