@@ -93,7 +93,7 @@ def _numbered(table: Table, name: str, variates: Sequence[str]) -> np.ndarray:
 def _require_all(table: Table, edges: np.ndarray, variates: Sequence[str]) -> None:
     named = np.bincount(edges.ravel(), minlength=len(variates)) > 0
     if not named.all():
-        absent = [variates[number] for number in np.flatnonzero(~named)]
+        absent = [variates[number] for number in np.flatnonzero(~named).tolist()]
         listed = ", ".join(f'"{name}"' for name in absent[:5]) + (" …" if len(absent) > 5 else "")
         raise DataError(
             f"{table.origin}: no edge names {len(absent)} of the {len(variates)} variates: {listed}.",
