@@ -23,7 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `tests`, and `forecast` where it is not installed
+if __package__ is None:  # run as a program, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from forecast.data.windows import Window, WindowShape
 from forecast.errors import ForecastError
@@ -40,7 +41,7 @@ from forecast.models.layers.embed import MONTH_STARTS
 from forecast.models.layers.prob_attention import FullHeads, ProbHeads, TopQueries
 from forecast.models.layers.ssm import MambaBlock, selective_scan
 from forecast.models.reference import translate
-from tests.parity_graphs import reproduce_class_weights, reproduce_positions
+from tests.statistics_parity import reproduce_class_weights, reproduce_positions
 
 Tensors = dict[str, Tensor]
 
