@@ -41,6 +41,8 @@ from forecast.models.layers.embed import MONTH_STARTS
 from forecast.models.layers.prob_attention import FullHeads, ProbHeads, TopQueries
 from forecast.models.layers.ssm import MambaBlock, selective_scan
 from forecast.models.reference import translate
+from graphs.graph_batch import GraphError
+from tests import graph_parity
 from tests.statistics_parity import reproduce_class_weights, reproduce_positions
 
 Tensors = dict[str, Tensor]
@@ -376,6 +378,16 @@ def reproduce_attention(golden: Golden, dtype: torch.dtype) -> Tensors:
     return made | {f"grad.{name}": tensor.grad for name, tensor in inputs.items() if tensor.grad is not None}
 
 
+def reproduce_graph_layer(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """A layer of DARTS-GT, or of its search."""
+    return graph_parity.reproduce_layer(golden.meta, golden.under("param"), golden.under("input"), dtype)
+
+
+def reproduce_graph_model(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """DARTS-GT as a whole."""
+    return graph_parity.reproduce_model(golden.meta, golden.under("param"), golden.under("input"), dtype)
+
+
 def reproduce_graph_positions(golden: Golden, dtype: torch.dtype) -> Tensors:
     """Random-walk and Laplacian statistics of a few graphs; always computed in double precision."""
     return reproduce_positions(golden.under("input"), golden.tensors)
@@ -433,6 +445,17 @@ CASES: Mapping[str, Case] = {
         weight_gradients=0.0,  # it has no weights
         states=1e-5,
     ),
+    **{
+        f"DARTS-GT {kind} layer": Case(
+            reproduce_graph_layer,
+            values=5e-6,
+            input_gradients=1e-5,
+            weight_gradients=1e-5,
+            zero_gradients=graph_parity.ZERO_GRADIENTS,
+        )
+        for kind in ("discrete", "search")
+    },
+    "DARTS-GT whole model": Case(reproduce_graph_model, values=1e-5, input_gradients=0.0, weight_gradients=0.0),
     # No networks, so their files name no model; single precision only. Zero entries of eigenvectors are noise of 1e-9.
     "graphs/posenc_stats": Case(
         reproduce_graph_positions, values=1e-6, input_gradients=0.0, weight_gradients=0.0, twinned=()
@@ -453,6 +476,8 @@ def read(path: Path) -> Golden:
         raise UnusableError(f"cannot be read: {error}") from error
     except json.JSONDecodeError as error:
         raise UnusableError(f'metadata "meta" is not JSON: {error}') from error
+    if isinstance(meta, dict) and (model := graph_parity.model_of(meta)):
+        return Golden({**meta, "model": model}, graph_parity.known_names(tensors))
     if not isinstance(meta, dict) or not (meta.keys() & {"model"} or meta.get("case") in CASES):
         raise UnusableError('metadata "meta" names no model')
     return Golden(meta, tensors)
@@ -470,9 +495,9 @@ def check(path: str | Path) -> Result:
             raise UnusableError(f'model "{model}" is unknown; known: {", ".join(CASES)}')
         for dtype in (torch.float32, torch.float64):
             compare(golden, case, dtype, result)
-    except (UnusableError, ForecastError) as error:
+    except (UnusableError, ForecastError, GraphError) as error:
         result.failures.append(str(error))
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # metadata and tensors disagree
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:  # metadata and tensors disagree
         result.failures.append(f"cannot be run: {error!r}")
     return result
 
