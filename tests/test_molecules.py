@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from forecast.data.graph_table import read_graphs
-from forecast.data.molecules import ATOM_CODES, BOND_CODES
 from forecast.errors import DataError
+from graphs.graph_encoders import ATOM_TABLES, BOND_TABLES
 from graphs.graph_store import GraphStore
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "graphs"
@@ -62,5 +62,5 @@ def test_molecules_of_molhiv_are_those_of_its_graphs() -> None:
     given = read_graphs(table)
     made = read_graphs(table.select("split", "label", "smiles"))
     assert same(given.store, made.store) and made.task == given.task and not made.ledger.repairs
-    assert (given.store.nodes.amax(0) < torch.tensor(ATOM_CODES)).all()
-    assert (given.store.edge_features.amax(0) < torch.tensor(BOND_CODES)).all()
+    assert (given.store.nodes.amax(0) < torch.tensor(ATOM_TABLES)).all()
+    assert (given.store.edge_features.amax(0) < torch.tensor(BOND_TABLES)).all()

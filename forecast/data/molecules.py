@@ -14,8 +14,6 @@ from ..errors import DataError
 from .table import Table
 
 SMILES = ("smiles", "smi", "canonical_smiles")
-ATOM_CODES = (119, 5, 12, 12, 10, 6, 6, 2, 2)  # how many codes each feature of an atom has; the last is "other"
-BOND_CODES = (5, 6, 2)
 
 # RDKit's names, in the order of their codes; what is not listed is the code behind them.
 _CHIRALITY = ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER")
