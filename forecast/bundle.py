@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from .data import calendar
 from .errors import ArtifactError
-from .fitted import Fitted
+from .kinds import Sample, Stored
 from .registry import find
 
-_PACKAGE = Path(__file__).parent
-_ENTRY = "fitted"  # the module that a registered model starts from
+_ROOT = Path(__file__).parents[1]  # of the packages forecast and graphs
+_ENTRIES = {"series": ("fitted", "Fitted"), "links": ("links.fitted", "FittedLinks")}  # module and class, by task
 _REQUIRED = ("torch", "numpy", "pandas", "polars", "pyarrow", "safetensors", "mlflow-skinny")
 
 ENTRY = '''"""How MLflow opens this model: load the inference code stored beside it and let it forecast."""
@@ -41,8 +41,9 @@ from mlflow.models import set_model
 
 class Forecaster(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
-        runtime = importlib.import_module(context.model_config["runtime"] + ".fitted")
-        self.fitted = runtime.Fitted.load(context.artifacts["fitted"])
+        settings = context.model_config
+        module = importlib.import_module(settings["runtime"] + "." + settings["module"])
+        self.fitted = getattr(module, settings["class"]).load(context.artifacts["fitted"])
 
     def predict(self, context, model_input: pandas.DataFrame, params=None):
         return self.fitted.predict(model_input, **(params or {}))  # polars does as well
@@ -59,15 +60,16 @@ class Bundle:
     entry: Path
     code: Path
     fitted: Path
-    runtime: str  # name of the package inside `code`
+    config: Mapping[str, str]  # package inside `code`, module and class that the entry script opens
     requirements: list[str]
 
 
-def build(fitted: Fitted, folder: Path) -> Bundle:
+def build(fitted: Stored, folder: Path) -> Bundle:
     """Write the bundle of `fitted` into `folder`."""
     fitted.save(folder / "fitted")
-    modules = _closure([_ENTRY, find(fitted.name).network.split(":")[0].lstrip(".")])
-    sources = {path: (_PACKAGE / path).read_bytes() for path in modules}
+    module, kind = _ENTRIES[kind_of_folder(folder / "fitted")]
+    network = find(fitted.name).network.partition(":")[0]
+    sources = _vendored([f"forecast.{module}", f"forecast{network}" if network.startswith(".") else network])
     digest = hashlib.sha256()
     for path, content in sorted(sources.items()):
         digest.update(path.encode() + b"\0" + content + b"\0")
@@ -83,8 +85,14 @@ def build(fitted: Fitted, folder: Path) -> Bundle:
             (package / "__init__.py").touch()
     entry = folder / "entry.py"
     entry.write_text(ENTRY, encoding="utf-8")
-    requirements = [f"{name}=={_version(name)}" for name in _REQUIRED]
-    return Bundle(entry, code, folder / "fitted", runtime, requirements)
+    requirements = [f"{name}=={_version(name)}" for name in _required(sources.values())]
+    config = {"runtime": runtime, "module": module, "class": kind}
+    return Bundle(entry, code, folder / "fitted", config, requirements)
+
+
+def kind_of_folder(folder: Path) -> str:
+    """Give the task of the model in a folder, as its `model.json` says; where it says none, there was but series."""
+    return str(describe(folder).get("task", "series"))
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -99,19 +107,19 @@ def checksums(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in parts}
 
 
-def self_test(model: Path, fitted: Fitted) -> None:
+def self_test(model: Path, fitted: Stored, sample: Sample) -> None:
     """Load the stored model in a process where `forecast` cannot be imported, and let it forecast made-up data.
 
     Raises ArtifactError when it fails or when a number differs from the one that `fitted` gives here by more than
     rounding: a fast kernel may run here that a stored model does without.
     """
-    sample = _sample(fitted)
-    here = fitted.predict(sample, levels=(80,))
+    here = fitted.predict(sample.table, **sample.options)
     with tempfile.TemporaryDirectory() as scratch:
         given, returned = Path(scratch) / "given.parquet", Path(scratch) / "returned.parquet"
-        sample.write_parquet(given)
+        sample.table.write_parquet(given)
+        options = json.dumps(dict(sample.options))
         done = subprocess.run(
-            [sys.executable, "-c", _SELF_TEST, str(model), str(given), str(returned)],
+            [sys.executable, "-c", _SELF_TEST, str(model), str(given), str(returned), options],
             cwd=scratch,
             capture_output=True,
             text=True,
@@ -122,11 +130,9 @@ def self_test(model: Path, fitted: Fitted) -> None:
                 f"The stored model does not work on its own: {last}", "Report this; nothing was registered."
             )
         there = pl.read_parquet(returned)
-    numbers = [name for name in here.columns if name.startswith("yhat")]
+    numbers = [name for name, kind in here.schema.items() if kind.is_float() and name not in sample.table.columns]
     ours, theirs = here.select(numbers).to_numpy(), there.select(numbers).to_numpy()
-    if ours.shape != theirs.shape or not np.allclose(
-        ours, theirs, rtol=1e-4, atol=1e-4 * float(fitted.scaler.std.min())
-    ):
+    if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-4, atol=sample.tolerance):
         raise ArtifactError(
             "The stored model gives other numbers than the one just trained.",
             "Report this; nothing was registered.",
@@ -136,7 +142,7 @@ def self_test(model: Path, fitted: Fitted) -> None:
 def open_folder(folder: Path) -> Any:
     """Open a stored model with the inference code stored beside it, so that it forecasts as it did when it was made.
 
-    Gives a `Fitted` (of that code's own class); a folder without code is read by this version. Raises ArtifactError
+    Gives a `Stored` (of that code's own class); a folder without code is read by this version. Raises ArtifactError
     when it is no model folder.
     """
     if not folder.is_dir():
@@ -144,9 +150,10 @@ def open_folder(folder: Path) -> Any:
             f"There is no model folder {folder}.",
             "Give a folder, or models:/NAME@champion for a registered model.",
         )
+    module, kind = _ENTRIES[kind_of_folder(folder)]
     stored = sorted((folder / "code").glob("forecast_rt_*"))
     if not stored:
-        return Fitted.load(folder)
+        return getattr(importlib.import_module(f".{module}", __package__), kind).load(folder)
     runtime = stored[0].name
     if runtime not in sys.modules:
         spec = importlib.util.spec_from_file_location(
@@ -156,7 +163,8 @@ def open_folder(folder: Path) -> Any:
         sys.modules[runtime] = importlib.util.module_from_spec(spec)
     before, sys.pycache_prefix = sys.pycache_prefix, os.devnull  # checksums cover sources, not bytecode beside them
     try:
-        return importlib.import_module(f"{runtime}.{_ENTRY}").Fitted.load(folder / "artifacts" / "fitted")
+        opened = getattr(importlib.import_module(f"{runtime}.{module}"), kind)
+        return opened.load(folder / "artifacts" / "fitted")
     finally:
         sys.pycache_prefix = before
 
@@ -170,61 +178,53 @@ class Blocked:
         if name.split(".")[0] in ("forecast", "graphs", "lightning"):
             raise ImportError(name + " must not be needed by a stored model")
 sys.meta_path.insert(0, Blocked())
-import mlflow.pyfunc, polars
-model, given, returned = sys.argv[1:]
+import json, mlflow.pyfunc, polars
+model, given, returned, options = sys.argv[1:]
 forecaster = mlflow.pyfunc.load_model(model)
-polars.DataFrame(forecaster.predict(polars.read_parquet(given), params={"levels": [80]})).write_parquet(returned)
+found = forecaster.predict(polars.read_parquet(given), params=json.loads(options))
+polars.DataFrame(found).write_parquet(returned)
 """
 
 
-def _sample(fitted: Fitted) -> pl.DataFrame:
-    """Make up one lookback of noise around the training means, on the time axis of the training data.
+def _vendored(modules: list[str]) -> dict[str, bytes]:
+    """Give the source of every file that inference needs, by its path in the runtime package.
 
-    Where there are known covariates the horizon follows, with empty targets.
+    Imports of `forecast` (relative ones) and `graphs` are followed from `modules`. `graphs` becomes a part of the
+    runtime package, so what imports it by name is made to import it relatively.
     """
-    schema, rows = fitted.schema, fitted.shape.lookback
-    if schema.known:
-        rows += fitted.shape.horizon
-    series = len(fitted.variates) if schema.layout == "panel" else 1
-    noise = np.random.default_rng(0).standard_normal((rows, len(fitted.variates)))
-    values = fitted.scaler.mean[0] + fitted.scaler.std[0] * noise  # (L, V)
-    values[fitted.shape.lookback :] = np.nan
-    columns: dict[str, Any] = {}
-    if schema.id is not None:
-        columns[schema.id] = np.repeat((fitted.variates if schema.layout == "panel" else fitted.keys)[:series], rows)
-    if schema.time is not None:
-        frequency, first = calendar.parse(schema.freq), fitted.facts["span"][0]
-        integer = frequency.unit == "step"
-        start = np.array([int(first) if integer else np.datetime64(first, "us").astype(np.int64)])
-        times = np.tile(calendar.times_at(start, np.arange(rows), frequency), series)
-        columns[schema.time] = times if integer else times.astype("datetime64[us]")
-    if schema.layout == "panel":
-        columns[schema.values[0]] = values.T.reshape(-1)
-    else:
-        columns |= {name: values[:, number] for number, name in enumerate(schema.values)}
-    mean, std = fitted.scaler.known
-    columns |= {name: mean[number] + std[number] * noise[:, 0] for number, name in enumerate(schema.known)}
-    return pl.DataFrame(columns)
-
-
-def _closure(modules: list[str]) -> list[str]:
-    """Follow relative imports from `modules` through this package: every file that inference needs."""
-    found: set[str] = set()
-    waiting = [f"{module.replace('.', '/')}.py" for module in modules]
+    found: dict[str, bytes] = {}
+    waiting = [_ROOT / f"{module.replace('.', '/')}.py" for module in modules]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        place = path.relative_to(_ROOT).as_posix().removeprefix("forecast/")
+        if place in found:
             continue
-        found.add(path)
-        for node in ast.walk(ast.parse((_PACKAGE / path).read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not node.level:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        for node in ast.walk(ast.parse("".join(lines))):
+            if not isinstance(node, ast.ImportFrom):
                 continue
-            base = (_PACKAGE / path).parents[node.level - 1]
-            if node.module:
-                base = base / node.module.replace(".", "/")
-            files = [base.with_suffix(".py"), *((base / f"{alias.name}.py") for alias in node.names)]
-            waiting += [str(file.relative_to(_PACKAGE)) for file in files if file.is_file()]
-    return sorted(found)
+            named = (node.module or "").replace(".", "/")
+            if node.level:
+                base = path.parents[node.level - 1] / named
+            elif named.split("/")[0] == "graphs":
+                base = _ROOT / named
+                dots = "." * (place.count("/") + 1)
+                lines[node.lineno - 1] = lines[node.lineno - 1].replace("from graphs", f"from {dots}graphs", 1)
+            else:
+                continue
+            files = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
+            waiting += [file for file in files if file.is_file()]
+        found[place] = "".join(lines).encode()
+    return found
+
+
+def _required(sources: Iterable[bytes]) -> list[str]:
+    """Give the distributions that the code needs: PyG only where a file imports it."""
+    every = b"".join(sources)
+    return [
+        *_REQUIRED,
+        *(["torch-geometric"] if b"import torch_geometric" in every or b"from torch_geometric" in every else []),
+    ]
 
 
 def _version(name: str) -> str:
@@ -235,7 +235,10 @@ def describe(model: Path) -> dict[str, Any]:
     """Give what a stored model's `model.json` says, for `forecast info`."""
     found = [path for path in (model / "model.json", model / "artifacts/fitted/model.json") if path.is_file()]
     if not found:
-        raise ArtifactError(f"{model} is no model folder: model.json is missing.", "Give a folder that forecast wrote.")
+        raise ArtifactError(
+            f"{model} is no model folder: model.json is missing.",
+            "Give a folder that forecast wrote, or models:/NAME@champion.",
+        )
     try:
         described: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))
     except ValueError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
-from . import fitting
+from . import kinds
 from .cells import Cell, Entry, comparable, entries_of, planned, sources_of, whole_numbers
 from .config import from_dict
 from .errors import ArtifactError, DataError, ForecastError, UsageError
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from .tracking import TrackedRun
 
 
-class Progress(fitting.Progress, Protocol):
+class Progress(kinds.Progress, Protocol):
     """What a caller may show while a comparison runs."""
 
     def cell(self, text: str) -> None: ...
 
 
-class Silent(fitting.Silent):
+class Silent(kinds.Silent):
     """Shows nothing."""
 
     def cell(self, text: str) -> None:

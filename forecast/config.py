@@ -4,9 +4,10 @@ Precedence: defaults < file < the file's section for the chosen horizon < `--set
 """
 
 import dataclasses
+import importlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from .errors import UsageError
-from .registry import config_class, find
+from .registry import TASKS, config_class, find
 
 SECTIONS = ("data", "model", "train", "track")
 
@@ -84,9 +85,14 @@ class RunConfig:
     name: str
     settings: Mapping[str, Any]  # of the model, as given
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)  # where each was given
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    track: TrackConfig = field(default_factory=TrackConfig)
+    data: Any = field(default_factory=DataConfig)  # the settings classes are those of the model's task: SETTINGS
+    train: Any = field(default_factory=TrainConfig)
+    track: Any = field(default_factory=TrackConfig)
+
+    @property
+    def task(self) -> str:
+        """What the model forecasts: "series" or "links"."""
+        return find(self.name).task
 
     @cached_property
     def model(self) -> Any:
@@ -152,10 +158,18 @@ def resolve(
         raise UsageError(
             f"{file} holds settings of {in_file}, not of {name}.", f"Use --model {in_file}, or another file."
         )
-    classes = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
+    classes, check = settings_of(spec.task)
     parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in classes}
-    _check(parts["data"], parts["train"], parts["track"])
+    check(**parts)
     return RunConfig(name=spec.name, settings=merged["model"], places=places, **parts)
+
+
+def settings_of(task: str) -> tuple[Mapping[str, Any], Callable[..., None]]:
+    """Give the settings classes of the sections data, train and track for a task, and the check of their values."""
+    if task == "series":
+        return {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}, _check
+    module = importlib.import_module(f".{task}.settings", __package__)
+    return module.SECTIONS, module.check
 
 
 def flags(**options: Any) -> dict[str, dict[str, Any]]:
@@ -163,8 +177,8 @@ def flags(**options: Any) -> dict[str, dict[str, Any]]:
 
     Raises UsageError for one that no section has.
     """
-    sections = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
-    owner = {f.name: part for part, cls in sections.items() for f in dataclasses.fields(cls)}
+    sections = [item for task in TASKS for item in settings_of(task)[0].items()]
+    owner = {f.name: part for part, cls in sections for f in dataclasses.fields(cls)}
     given: dict[str, dict[str, Any]] = {}
     for key, value in options.items():
         if key not in owner:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+HIGHER = frozenset({"mrr", "ap", "auc", "hits@10"})  # metrics of which more is better; of all others less
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -23,15 +25,15 @@ def decide(
     obstacle: str = "",
     force: bool = False,
 ) -> Decision:
-    """Compare errors of one metric on the same test windows; smaller is better, an equal or NaN error beats nothing.
+    """Compare values of one metric on the same test part; an equal or NaN value beats nothing.
 
-    `champion` is the present champion's error re-scored on the candidate's windows, None where there is none;
+    `champion` is the present champion's value re-scored on the candidate's test part, None where there is none;
     `obstacle` says why a present champion could not be re-scored, which keeps the alias where it is.
     `force` registers what the gate refuses, and moves the alias only where there is no champion to compare with.
     """
-    best = min(baselines, key=lambda name: baselines[name] if not math.isnan(baselines[name]) else math.inf)
+    best = best_of(baselines, metric)
     against = f"{metric} {score:.4g} against {baselines[best]:.4g} of {best}"
-    beats = score < baselines[best]
+    beats = _better(score, baselines[best], metric)
     if not beats:
         against = f"does not beat the best baseline: {against}"
         if not force:
@@ -44,7 +46,17 @@ def decide(
     if champion is None:
         return Decision("promoted", f"first champion; {against}", not beats)
     compared = f"{metric} {score:.4g} against {champion:.4g} of the champion"
-    if score < champion:
+    if _better(score, champion, metric):
         return Decision("promoted", f"{compared}; {against}", not beats)
     stays = f"does not beat the champion, which stays: {compared}; {against}"
     return Decision("registered", f"forced, but {stays}" if force else stays, force)
+
+
+def best_of(values: Mapping[str, float], metric: str) -> str:
+    """Give the name with the best value of `metric`; a NaN is worse than any number."""
+    sign = -1 if metric in HIGHER else 1
+    return min(values, key=lambda name: math.inf if math.isnan(values[name]) else sign * values[name])
+
+
+def _better(value: float, other: float, metric: str) -> bool:
+    return value > other if metric in HIGHER else value < other

@@ -1,4 +1,4 @@
-"""predict: a stored model and the recent past give the real future."""
+"""predict: a stored model and what is known give what comes next."""
 
 import inspect
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import open_folder
-from .errors import own
+from .errors import UsageError, own
 
 
 def predict(
@@ -19,25 +19,42 @@ def predict(
     wide: bool = False,
     future: Any = None,
     static: Any = None,
+    history: Any = None,
+    top_k: int | None = None,
     told: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Any:
-    """Forecast the steps after the end of `data` (path, polars or pandas) in its units.
+    """Forecast from `data` (path, polars or pandas) with a stored model, in the frame library that was given.
 
     `model` is anything MLflow resolves (`models:/demand@champion`, `runs:/…`), a local model folder, or a fitted `Run`.
-    Gives `unique_id, ds, yhat` and `yhat_lo_80, yhat_hi_80` … for each level in the frame library that was given,
-    polars for a path. `future` (a table) has the rows of known-future covariates after the end of `data`, `static` the
-    features of series that the model was not trained on. `told` is called with what was read: `source`, `rows`,
-    `series`, `repairs`, `warnings`, `unseen`; a model stored before this was added does not tell.
 
-    Raises ArtifactError for a model that cannot be used, DataError for data that do not fit it.
+    A model of series gives the steps after the end of `data`, in its units: `unique_id, ds, yhat` and `yhat_lo_80,
+    yhat_hi_80` … for each level. `future` (a table) has the rows of known-future covariates after the end of `data`,
+    `static` the features of series that the model was not trained on. A model of links scores the queries of `data`,
+    or ranks the `top_k` destinations of each; `history` has the events since its training.
+
+    `told` is called with what was read: `source`, `rows`, `repairs`, `warnings`, `unseen` …; a model stored before this
+    was added does not tell. Raises ArtifactError for a model that cannot be used, UsageError for an option that it does
+    not have, DataError for data that do not fit it.
     """
     fitted = model if hasattr(model, "predict") else open_folder(locate(model))
+    options = {
+        "horizon": horizon,
+        "levels": tuple(levels) or None,
+        "wide": wide or None,
+        "future": future,
+        "static": static,
+        "history": history,
+        "top_k": top_k,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    known = inspect.signature(getattr(fitted, "fitted", fitted).predict).parameters
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name.replace('_', '-')} is not an option of this model's forecasts.", "Leave it out.")
+    if told is not None and "told" in known:
+        given["told"] = told
     try:
-        options = {"future": future, "static": static}
-        given = {name: table for name, table in options.items() if table is not None}  # older models know neither
-        if told is not None and "told" in inspect.signature(getattr(fitted, "fitted", fitted).predict).parameters:
-            given["told"] = told
-        return fitted.predict(data, horizon=horizon, levels=tuple(levels), wide=wide, **given)
+        return fitted.predict(data, **given)
     except Exception as error:
         raise own(error) from error.__cause__
 

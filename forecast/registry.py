@@ -15,8 +15,8 @@ class ModelSpec:
     """One model: its name on the command line, in configs and in the registry, and where its code is."""
 
     name: str
-    task: str  # "series"; "links" and "graph-labels" come with the event and graph models
-    network: str  # "module:Class" relative to this package, imported when built
+    task: str  # what it forecasts: "series", or "links" between nodes
+    network: str  # "module:Class", imported when built; within this package from a dot on
     paper: str  # address; "" for baselines
     summary: str
 
@@ -54,11 +54,19 @@ _TABLE = (
         "https://arxiv.org/abs/2403.19888",
         "selective scans over time and over variates; column order matters (Behrouz et al., 2024)",
     ),
+    ModelSpec(
+        "todyformer",
+        "links",
+        "graphs.todyformer:Todyformer",
+        "https://arxiv.org/abs/2402.05944",
+        "who meets whom next: messages in patches of events, attention over them (Biparva et al., TMLR 2024)",
+    ),
     ModelSpec("naive", "series", ".models.naive:Naive", "", "the last value, repeated"),
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),
 )
 MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _TABLE})
+TASKS = tuple(dict.fromkeys(spec.task for spec in _TABLE))
 BASELINES = tuple(spec.name for spec in _TABLE if spec.baseline)
 
 
@@ -75,11 +83,14 @@ def find(name: str) -> ModelSpec:
 
 def network_class(spec: ModelSpec) -> Any:
     """Import the network of `spec`."""
-    module, name = spec.network.split(":")
-    return getattr(importlib.import_module(module, __package__), name)
+    return _imported(spec.network)
 
 
 def config_class(spec: ModelSpec) -> Any:
     """Import the settings dataclass of `spec`: named like its network, with `Config` behind."""
-    module, name = spec.network.split(":")
-    return getattr(importlib.import_module(module, __package__), f"{name}Config")
+    return _imported(f"{spec.network}Config")
+
+
+def _imported(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module, __package__), name)

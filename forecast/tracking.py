@@ -42,7 +42,7 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from . import bundle  # noqa: E402
 from .errors import ArtifactError, UsageError  # noqa: E402
-from .fitted import Fitted  # noqa: E402
+from .kinds import Stored  # noqa: E402
 
 _own_uri: str | None = None  # the store of a working directory that this process last opened
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on training runs, not on chats
@@ -179,7 +179,7 @@ class TrackedRun:
     @_termination.behind()
     def metrics(self, values: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
         """Log finite values only: MLflow reads NaN back as 0, the best of all errors."""
-        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        finite = {metric_name(key): value for key, value in values.items() if math.isfinite(value)}
         mlflow.log_metrics(finite, step=step, model_id=model_id)
 
     @_termination.behind()
@@ -200,25 +200,19 @@ class TrackedRun:
         mlflow.set_tags(dict(values))
 
     @_termination.behind()
-    def model(self, fitted: Fitted) -> str:
+    def model(self, fitted: Stored) -> str:
         """Store the self-contained model of this run; give its model id."""
         with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
             # MLflow wants an input example, which would be stored: training data do not belong into a model.
             warnings.filterwarnings("ignore", message=".*input example")
             built = bundle.build(fitted, Path(scratch))
-            params = ParamSchema(
-                [
-                    ParamSpec("horizon", "long", fitted.shape.horizon),
-                    ParamSpec("levels", "long", [], shape=(-1,)),
-                    ParamSpec("wide", "boolean", False),
-                ]
-            )
+            params = ParamSchema([_param(name, default) for name, default in fitted.options.items()])
             info = mlflow.pyfunc.log_model(
                 name=_MODEL,
                 python_model=str(built.entry),
                 code_paths=[str(built.code)],
                 artifacts={"fitted": str(built.fitted)},
-                model_config={"runtime": built.runtime},
+                model_config=dict(built.config),
                 # Parameters only: a typed input would refuse integer values, integer ids and time zones.
                 signature=ModelSignature(params=params),
                 pip_requirements=built.requirements,
@@ -381,23 +375,47 @@ def adopt(run_id: str, parent: str) -> None:
         client.set_tag(run_id, PARENT, parent)
 
 
-def best_run(metric: str) -> str:
-    """Give the finished run with the smallest `metric` on test, of those on the data of the newest; errors on other
-    data do not compare.
+def newest_fit() -> str:
+    """Give the finished fit that began last; raises ArtifactError when there is none."""
+    newest = _finished_fits("attributes.start_time DESC")
+    if newest is None:
+        raise ArtifactError("There is no finished fit to register.", "Run `forecast fit DATA --model NAME` first.")
+    return str(newest.info.run_id)
+
+
+def best_run(metric: str, higher: bool = False) -> str:
+    """Give the finished run with the best `metric` on test, of those on the data of the newest: values on other data do
+    not compare.
 
     Raises ArtifactError when there is none.
     """
+    data = open_store().get_run(newest_fit()).data.tags.get("data.sha256")
+    same = "" if data is None else f" and tags.`data.sha256` = '{data}'"
+    best = _finished_fits(f"metrics.`test.{metric_name(metric)}` {'DESC' if higher else 'ASC'}", same)
+    assert best is not None
+    return str(best.info.run_id)
+
+
+def _finished_fits(order: str, condition: str = "") -> mlflow.entities.Run | None:
+    """Give the first of the finished fits in an order, None where there is none."""
     client = open_store()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    fits = "attributes.status = 'FINISHED' and tags.`forecast.kind` = 'fit'"
-    newest = client.search_runs(experiments, fits, order_by=["attributes.start_time DESC"], max_results=1)
-    if not newest:
-        raise ArtifactError("There is no finished fit to register.", "Run `forecast fit DATA --model NAME` first.")
-    data = newest[0].data.tags.get("data.sha256")
-    if data is not None:
-        fits += f" and tags.`data.sha256` = '{data}'"
-    runs = client.search_runs(experiments, fits, order_by=[f"metrics.`test.{metric}` ASC"], max_results=1)
-    return str(runs[0].info.run_id)
+    fits = f"attributes.status = 'FINISHED' and tags.`forecast.kind` = 'fit'{condition}"
+    runs = client.search_runs(experiments, fits, order_by=[order], max_results=1)
+    return runs[0] if runs else None
+
+
+def metric_name(metric: str) -> str:
+    """Spell a metric as MLflow takes it: `hits@10` is `hits_at_10` there."""
+    return metric.replace("@", "_at_")
+
+
+def _param(name: str, default: Any) -> ParamSpec:
+    """Describe an option of a forecast to MLflow by its default."""
+    if isinstance(default, (list, tuple)):
+        return ParamSpec(name, "long", list(default), shape=(-1,))
+    kind = {bool: "boolean", int: "long", float: "double", str: "string"}[type(default)]
+    return ParamSpec(name, kind, default)
 
 
 def run_text(run_id: str, name: str) -> str:

@@ -18,11 +18,12 @@ from forecast.config import flags, resolve
 from forecast.data.windows import Window, WindowShape
 from forecast.errors import DataError, UsageError
 from forecast.fitted import Fitted
-from forecast.fitting import Run, _baseline, _fitted
+from forecast.fitting import Run
 from forecast.models.naive import Naive, NaiveConfig
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import BASELINES, MODELS, config_class, find, network_class
 from forecast.scoring import score
+from forecast.series import _baseline, _fitted
 from forecast.training import train
 
 SERIES = [name for name, spec in MODELS.items() if spec.task == "series"]

@@ -26,10 +26,11 @@ from forecast.cli import main
 from forecast.config import flags, resolve
 from forecast.errors import ArtifactError, DataError, UsageError
 from forecast.fitted import Fitted
-from forecast.fitting import Run, _fitted
+from forecast.fitting import Run
 from forecast.prediction import locate
 from forecast.prepare import prepare, read
 from forecast.registry import MODELS, config_class, find, network_class
+from forecast.series import _fitted
 
 ROOT = Path(__file__).parents[1]
 TABLE = pl.read_csv(ROOT / "datasets" / "ETTh1.csv", try_parse_dates=True, n_rows=300)

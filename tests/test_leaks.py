@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from forecast.calibrate import calibrate
 from forecast.data.windows import Example, Window, WindowDataset
-from forecast.fitting import _baseline
 from forecast.prepare import Prepared
 from forecast.registry import BASELINES, MODELS
+from forecast.series import _baseline
 from forecast.training import train
 
 SERIES = [name for name, spec in MODELS.items() if spec.task == "series"]

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import forecast
-from forecast import bundle, registration, tracking, versions
+from forecast import bundle, registration, series, tracking, versions
 from forecast.cli import main
 from forecast.config import from_dict
 from forecast.errors import ArtifactError, DataError, GateError, UsageError
@@ -74,6 +74,17 @@ def test_gate_decides_by_baselines_then_champion_then_force(case: str) -> None:
     assert decision.forced == ("forced" in decision.reason)
 
 
+@pytest.mark.parametrize(
+    ("score", "champion", "verdict"),
+    [(0.74, None, "promoted"), (0.72, None, "refused"), (0.73, None, "refused"), (NAN, None, "refused")]
+    + [(0.74, 0.735, "promoted"), (0.74, 0.75, "registered")],
+)
+def test_gate_wants_more_of_a_rank_metric(score: float, champion: float | None, verdict: str) -> None:
+    decision = decide(score, {"pair-recency": 0.73, "edgebank": 0.57, "odd": NAN}, champion, "mrr")
+    assert decision.verdict == verdict
+    assert "0.73 of pair-recency" in decision.reason
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("data") / "demand.csv"
@@ -126,7 +137,7 @@ def test_champion_scored_again_on_its_own_windows_gets_its_own_score(demand: tup
     config = from_dict(yaml.safe_load(tracking.run_text(run.id, "config.yaml")))
     champion = bundle.open_folder(versions.fetch("models:/demand@champion"))
     for metric in ("mse", "mae", "rmse", "mase", "smape"):
-        again = registration.rescore(champion, read(config, source), metric)
+        again = series.rescore(champion, read(config, source), metric)
         assert again == pytest.approx(run.scores["linear"].metric(metric), rel=1e-6), metric
 
 
@@ -331,7 +342,7 @@ def test_tampered_model_is_refused_before_its_code_runs(
 def changed_package(tmp_path: Path, old: str, new: str) -> Path:
     """A copy of this package whose `fitted.py` reads differently, as another version of it would."""
     package = tmp_path / "other" / "forecast"
-    shutil.copytree(bundle._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(bundle._ROOT / "forecast", package, ignore=shutil.ignore_patterns("__pycache__"))
     text = (package / "fitted.py").read_text(encoding="utf-8")
     assert old in text
     (package / "fitted.py").write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -342,7 +353,7 @@ def changed_package(tmp_path: Path, old: str, new: str) -> Path:
 def shifted(demand: tuple[Run, Version], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of the same model with other inference code: it forecasts 1000 more."""
     package = changed_package(tmp_path, '{"yhat": values}', '{"yhat": values + 1000}')
-    monkeypatch.setattr(bundle, "_PACKAGE", package)
+    monkeypatch.setattr(bundle, "_ROOT", package.parent)
     with tracking.tracked("forecast", "shifted", {}) as other:
         return f"models:/{other.model(demand[0].fitted)}"
 
@@ -362,7 +373,7 @@ def test_versions_with_different_code_run_their_own_in_one_process(demand: tuple
 @pytest.mark.slow
 def test_self_test_refuses_a_bundle_that_forecasts_other_numbers(demand: tuple[Run, Version], shifted: str) -> None:
     with pytest.raises(ArtifactError, match="other numbers"):
-        bundle.self_test(versions.fetch(shifted), demand[0].fitted)
+        bundle.self_test(versions.fetch(shifted), demand[0].fitted, series.sample(demand[0].fitted))
 
 
 def test_self_test_refuses_a_bundle_that_needs_forecast(
@@ -370,11 +381,11 @@ def test_self_test_refuses_a_bundle_that_needs_forecast(
 ) -> None:
     run, _ = demand
     package = changed_package(tmp_path, "import dataclasses\n", "import dataclasses\nimport forecast\n")
-    monkeypatch.setattr(bundle, "_PACKAGE", package)
+    monkeypatch.setattr(bundle, "_ROOT", package.parent)
     with tracking.tracked("forecast", "needy", {}) as needy:
         model_id = needy.model(run.fitted)
     with pytest.raises(ArtifactError, match="forecast must not be needed"):
-        bundle.self_test(versions.fetch(f"models:/{model_id}"), run.fitted)
+        bundle.self_test(versions.fetch(f"models:/{model_id}"), run.fitted, series.sample(run.fitted))
 
 
 def test_error_of_the_stored_code_is_an_error_of_this_package(demand: tuple[Run, Version]) -> None:

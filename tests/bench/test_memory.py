@@ -72,14 +72,16 @@ import sys
 import torch
 from forecast.config import resolve
 from forecast.data.windows import Window, WindowShape
-from forecast.models import SMamba
 from forecast.models.layers import ssm
-ssm._NATIVE = sys.argv[1] == "native"
-config = resolve(file=sys.argv[2])
-batch, lookback, horizon = config.train.batch_size, config.data.lookback, config.data.horizon
-net = SMamba(WindowShape(lookback, horizon, 862, 862, 4), config.model).train()
+from forecast.registry import find, network_class
+path, file, variates, lookback = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+ssm._NATIVE = path == "native"
+config = resolve(file=file, settings=[f"data.lookback={lookback}"])
+batch, horizon = config.train.batch_size, config.data.horizon
+shape = WindowShape(lookback, horizon, variates, variates, 4)
+net = network_class(find(config.name))(shape, config.model).train()
 optimiser = torch.optim.Adam(net.parameters(), fused=True)
-past, answer = torch.randn(batch, lookback, 862), torch.randn(batch, horizon, 862)
+past, answer = torch.randn(batch, lookback, variates), torch.randn(batch, horizon, variates)
 window = Window.of(past, past < 9, torch.rand(batch, lookback, 4), torch.rand(batch, horizon, 4))
 for _ in range(3):
     optimiser.zero_grad()
@@ -90,15 +92,21 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 
 
 @pytest.mark.parametrize("path", ["native", "torch"])
-def test_training_steps_of_s_mamba_on_862_variates_peak_below_4_gb(
-    path: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("setting", "variates", "lookback"), [("s-mamba/traffic", 862, 96), ("tsm2/weather", 21, 2048)]
+)
+def test_training_steps_of_many_variates_or_steps_peak_below_4_gb(
+    setting: str, variates: int, lookback: int, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if path == "native" and scan_path() != "native":
         pytest.skip("the native scan was not built: no C compiler")
-    command = [sys.executable, "-c", STEPS, path, str(ROOT / "configs" / "s-mamba" / "traffic.yaml")]
+    file = ROOT / "configs" / f"{setting}.yaml"
+    command = [sys.executable, "-c", STEPS, path, str(file), str(variates), str(lookback)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     gigabytes = int(done.stdout) * 1024 / 1e9
     with capsys.disabled():
-        print(f"\n  S-Mamba, 862 variates, batch 16, {path} scan: {gigabytes:.2f} GB at the peak, target < 4", end="")
+        print(
+            f"\n  {setting}, {variates} variates, {lookback} steps, {path} scan: {gigabytes:.2f} GB at the peak", end=""
+        )
     assert gigabytes < 4
