@@ -15,7 +15,7 @@ import polars as pl
 
 from ..errors import DataError, UsageError
 from . import graph_columns as gc
-from .catalogue import PARTS
+from .cards import PARTS
 from .columns import nearest
 from .molecules import SMILES, with_graphs
 from .table import Ledger, Table, read
