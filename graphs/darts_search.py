@@ -153,7 +153,7 @@ class Supernet(GraphTransformer):
     @property
     def mixtures(self) -> list[Mixture]:
         """The mixture of each layer."""
-        return [cast(Mixture, layer.structure) for layer in self.layers]
+        return [cast(Mixture, layer.structure) for layer in self.each_layer()]
 
     def logits(self) -> list[nn.Parameter]:
         """What the choice is made by: one (M,) a group of layers."""
