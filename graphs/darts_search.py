@@ -1,7 +1,7 @@
 """The network in which DARTS-GT searches: every layer a mixture of all candidates, and how its two halves learn.
 
-Section and formulas as in the authors' code (`graphs.darts_gt` names it). All layers are searched at once; weights
-learn on one part of the training set, the logits of the mixtures on the other, a step each in turn, first order.
+Paper and code are those of `graphs.darts_gt`. All layers are searched at once; weights learn on one part of the
+training set, the logits of the mixtures on the other, a step each in turn, first order.
 
 Two modes. "reference" is what the code does: batches of both parts in pairs until the shorter part ends; the logits'
 step updates batch norm statistics; L2 of 1e-3 on the logits, which Adam rescales to full steps where their gradient
@@ -84,6 +84,11 @@ class SearchConfig:
         if not 0.0 <= self.warmup < 1.0:
             raise GraphError(
                 f"search.warmup is {self.warmup}; it must be at least 0 and below 1.", "Set search.warmup=0.2."
+            )
+        if self.schedule == "sequential" and any(size > 1 for size in self.groups):
+            raise GraphError(
+                "search.schedule sequential decides layer by layer; search.groups lets layers share one choice.",
+                "Set search.schedule=joint, or leave search.groups empty.",
             )
         if self.epochs < 1:
             raise GraphError(f"search.epochs is {self.epochs}; it must be at least 1.", "Set search.epochs=30.")

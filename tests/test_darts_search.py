@@ -487,6 +487,7 @@ def test_random_operators_are_drawn_from_the_candidates() -> None:
         ({"epochs": 0}, "search.epochs is 0"),
         ({"mode": "fast"}, 'search.mode "fast" is not known'),
         ({"warmup": 1.0}, "search.warmup is 1.0"),
+        ({"schedule": "sequential", "groups": (2, 1)}, "share one choice"),
     ],
 )
 def test_searches_that_cannot_be_are_refused(settings: dict[str, Any], told: str) -> None:
