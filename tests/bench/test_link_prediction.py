@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 400  # MB above the model and its queries, for a million scores and for four million alike
+LIMIT = 150  # MB above the model and its queries, for a million scores and for four million alike
 pytestmark = pytest.mark.bench
 
 ASK = """
