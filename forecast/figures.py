@@ -272,7 +272,7 @@ def lines_figure(
             axes.plot([0, most], [0, most], color=_HUES["muted"], linewidth=0.7)
         if kept is not None:
             axes.axvline(kept, color=_HUES["muted"], linewidth=0.7)
-        for name, (x, y) in reversed(lines.items()):
+        for name, (x, y) in reversed(list(lines.items())):
             places = _positions(axes, x) if np.issubdtype(x.dtype, np.datetime64) else x.astype(float)
             _line(axes, places, y, look[name], _THICK if look[name] == MODEL else _THIN)
         axes.set(xlabel=xlabel, ylabel=ylabel)
