@@ -14,6 +14,7 @@ from ..data.events import EventTable, read_events
 from ..data.ticks import give_ticks
 from ..errors import UsageError
 from ..kinds import Clock, Outcome, Progress, Sample, Silent
+from .settings import CONTROL
 
 if TYPE_CHECKING:
     from graphs.evaluation import LinkRule
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .batches import Parts
     from .fitted import FittedLinks
 
-CONTROL = "-no-encoder"  # behind the name of the model: the same decoder, trained as long without the encoder
 _YEAR = 400 * 86_400_000_000  # more than a year, in microseconds
 _TRIED = 20  # queries of the self-test
 
