@@ -119,8 +119,12 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
 
 
 def judged(document: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """Give the test values of `metric` by method from a fit's document: model, control, simple rules."""
-    return {who: values[metric] for who, values in document["scores"].items()}
+    """Give the test values of `metric` from a fit's document, of the model and the simple rules.
+
+    Without the control: it says what the encoder is worth, and is no rule that one could use instead of training.
+    """
+    control = f"{document['model']}{CONTROL}"
+    return {who: values[metric] for who, values in document["scores"].items() if who != control}
 
 
 def rescore(champion: Any, found: Read, metric: str) -> float:
