@@ -92,7 +92,7 @@ class PairTable:
             sent, received = (
                 Partners(store, *ends, event) for ends in ((store.src, store.dst), (store.dst, store.src))
             )
-            self.roles = (sent, received)
+            self.roles: tuple[Partners, ...] = (sent, received)
             self.sides = ((sent, received), (received, sent)) if reciprocal else ((sent, received),)
         else:
             other = store.src != store.dst

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from .events import EventData
 
 # In order of preference; names are compared in lower case, spaces and hyphens as underscores.
-SOURCES = ("src", "source", "from", "sender", "u", "user", "user_id", "head", "caller", "rater", "author")
-SOURCES += ("src_id", "source_id", "from_id", "sender_id", "userid", "from_node", "source_node", "initiator")
-DESTINATIONS = ("dst", "destination", "dest", "to", "receiver", "recipient", "v", "i", "item", "item_id", "target")
-DESTINATIONS += ("dst_id", "destination_id", "to_id", "receiver_id", "target_id", "itemid", "to_node", "target_node")
-DESTINATIONS += ("tail", "callee", "ratee", "page", "product", "product_id")
+SOURCES = (
+    *("src", "source", "from", "sender", "u", "user", "user_id", "head", "caller", "rater", "author"),
+    *("src_id", "source_id", "from_id", "sender_id", "userid", "from_node", "source_node", "initiator"),
+)
+DESTINATIONS = (
+    *("dst", "destination", "dest", "to", "receiver", "recipient", "v", "i", "item", "item_id", "target"),
+    *("dst_id", "destination_id", "to_id", "receiver_id", "target_id", "itemid", "to_node", "target_node"),
+    *("tail", "callee", "ratee", "page", "product", "product_id"),
+)
 TIMES = ("t", "ts", "timestamp", "time", *TIME_NAMES[:CLEAR], "unixts", "unix_time", "unixtime", "unix_timestamp")
 LABELS = ("label", "state_label", "y")
 # Columns of these two names hold nodes of two kinds.

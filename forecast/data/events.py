@@ -200,7 +200,11 @@ def _event_card(source: Any) -> EventCard | None:
 
 def _as_published(card: EventCard, table: Table, data: EventData) -> EventData:
     """How the file of a card is read: as the card says where `data` has its defaults."""
-    told = {"bipartite": "yes" if card.bipartite else "no", "directed": card.directed, "split": card.split}
+    told: dict[str, Any] = {
+        "bipartite": "yes" if card.bipartite else "no",
+        "directed": card.directed,
+        "split": card.split,
+    }
     columns = {"src_col": card.src, "dst_col": card.dst, "time_col": card.time}
     if all(name in table.schema for name in columns.values()):  # other files of the set name them otherwise
         told |= columns

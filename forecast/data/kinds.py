@@ -12,7 +12,7 @@ from .times import looks_like_times
 
 Kind = Literal["series", "events", "graphs"]
 
-_ENDS = (("src", "dst"), ("source", "destination"), ("source", "target"), ("from", "to"), ("head", "tail"))
+ENDS = (("src", "dst"), ("source", "destination"), ("source", "target"), ("from", "to"), ("head", "tail"))
 
 
 def looks_like(table: Table) -> Kind:
@@ -32,7 +32,7 @@ def require_series(table: Table, head: pl.DataFrame, time: str | None, id_names:
     `head` is its first rows, `id_names` what an id column is called.
     """
     plain = {name.strip().lower().replace(" ", "_"): name for name in head.columns}
-    for one, other in _ENDS:
+    for one, other in ENDS:
         if one in plain and other in plain and _label(head[plain[one]]) and _label(head[plain[other]]):
             raise DataError(
                 f'{table.origin}: "{plain[one]}" and "{plain[other]}" are the two ends of an edge; '

@@ -178,9 +178,11 @@ def sample(fitted: "FittedLinks") -> Sample:
     nodes, time = fitted.nodes, fitted.past.time[-1].item()
     others = nodes.sources if nodes.destinations is None else nodes.destinations
     step = np.arange(1, _TRIED + 1)
-    times: np.ndarray = time + step * (1 if fitted.time_type.steps else _YEAR)  # also where the column has years only
+    times: np.ndarray
     if isinstance(time, float):
         times = time * (1 + step / 1000) + step  # also where the column is float32
+    else:
+        times = time + step * (1 if fitted.time_type.steps else _YEAR)  # also where the column has years only
     table = pl.DataFrame(
         {
             fitted.ends.src: nodes.sources.gather(generator.integers(len(nodes.sources), size=_TRIED)),
