@@ -78,7 +78,8 @@ class FittedLinks:
         window = network.config.window
         kept = store if network.config.pair_history == "all" else store[max(0, len(store) - window - 1) :]
         features = store.features[max(0, len(store) - window) :]
-        return cls(name, network.eval(), nodes, ends, time_type, _bare(kept), features, facts)
+        past = _bare(kept.src.clone(), kept.dst.clone(), kept.time.clone(), len(nodes))
+        return cls(name, network.eval(), nodes, ends, time_type, past, features, facts)
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
@@ -125,15 +126,7 @@ class FittedLinks:
             _unpacked("ids.src", dtypes["src"], tensors),
             None if dtypes["dst"] is None else _unpacked("ids.dst", dtypes["dst"], tensors),
         )
-        past = EventStore(
-            tensors["past.src"],
-            tensors["past.dst"],
-            tensors["past.time"],
-            features=torch.zeros(len(tensors["past.time"]), 0),
-            labels=torch.zeros(len(tensors["past.time"]), 0),
-            order=torch.arange(len(tensors["past.time"])),
-            nodes=len(nodes),
-        )
+        past = _bare(tensors["past.src"], tensors["past.dst"], tensors["past.time"], len(nodes))
         return cls(
             name,
             network.eval(),
@@ -295,11 +288,10 @@ class FittedLinks:
         return Past(self.past.append(later), features, directory)
 
 
-def _bare(store: EventStore) -> EventStore:
-    """The ends and times of events, numbered anew from 0, in memory of their own."""
-    src, dst, time = (column.clone() for column in (store.src, store.dst, store.time))
-    none = torch.zeros(len(store), 0)
-    return EventStore(src, dst, time, features=none, labels=none, order=torch.arange(len(store)), nodes=store.nodes)
+def _bare(src: Tensor, dst: Tensor, time: Tensor, nodes: int) -> EventStore:
+    """Events in order of time, without features, numbered from 0."""
+    none = torch.zeros(len(time), 0)
+    return EventStore(src, dst, time, features=none, labels=none, order=torch.arange(len(time)), nodes=nodes)
 
 
 def _whole(read: table.Table, names: list[str]) -> tuple[pl.DataFrame, Callable[[int], str]]:
