@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .patches import Sequences
+from .segments import segment_softmax
 
 
 class Messages(NamedTuple):
@@ -56,7 +57,7 @@ class LocalLayer(nn.Module):
         values = self.value(states).index_select(0, messages.source) + edge_value
         queries = self.query(states).index_select(0, messages.target)
         logits = (queries * keys).view(heads).sum(-1) * heads[2] ** -0.5  # (m, A)
-        shares = self.dropout(_softmax(logits, messages.target, len(tokens)))
+        shares = self.dropout(segment_softmax(logits, messages.target, len(tokens)))
         mixed = torch.zeros_like(states).index_add(
             0, messages.target, (values.view(heads) * shares[..., None]).flatten(1)
         )
@@ -68,17 +69,6 @@ def _project(linear: nn.Linear, messages: Messages) -> Tensor:
     """`linear` of the code of each message, (m, D)."""
     by_event: Tensor = linear(messages.event_code)
     return by_event.index_select(0, messages.event) + messages.message_inputs @ (linear.weight @ messages.mix).T
-
-
-def _softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Shares that add up to 1 in each group, a column at a time: (m, A)."""
-    where = group[:, None].expand_as(logits)
-    peak = logits.new_zeros(groups, logits.shape[1]).scatter_reduce(
-        0, where, logits.detach(), "amax", include_self=False
-    )
-    raised = torch.exp(logits - peak[group])
-    total = torch.zeros_like(peak).index_add(0, group, raised)
-    return raised / total.index_select(0, group)
 
 
 class GlobalLayer(nn.Module):

@@ -10,7 +10,6 @@ file fails if a tensor is off, if it lacks one that its model must have, or hold
 """
 
 import argparse
-import importlib.util
 import json
 import math
 import sys
@@ -24,8 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-if importlib.util.find_spec("forecast") is None:
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
+if __package__ is None:  # run as a program, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from forecast.data.windows import Window, WindowShape
 from forecast.errors import ForecastError
@@ -42,6 +41,8 @@ from forecast.models.layers.embed import MONTH_STARTS
 from forecast.models.layers.prob_attention import FullHeads, ProbHeads, TopQueries
 from forecast.models.layers.ssm import MambaBlock, selective_scan
 from forecast.models.reference import translate
+from graphs.graph_batch import GraphError
+from tests import graph_parity
 
 Tensors = dict[str, Tensor]
 
@@ -376,6 +377,16 @@ def reproduce_attention(golden: Golden, dtype: torch.dtype) -> Tensors:
     return made | {f"grad.{name}": tensor.grad for name, tensor in inputs.items() if tensor.grad is not None}
 
 
+def reproduce_graph_layer(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """A layer of DARTS-GT, or of its search."""
+    return graph_parity.reproduce_layer(golden.meta, golden.under("param"), golden.under("input"), dtype)
+
+
+def reproduce_graph_model(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """DARTS-GT as a whole."""
+    return graph_parity.reproduce_model(golden.meta, golden.under("param"), golden.under("input"), dtype)
+
+
 # Allowed: about ten times the difference between the authors' float32 and float64 results.
 CASES: Mapping[str, Case] = {
     "iTransformer": Case(
@@ -423,6 +434,17 @@ CASES: Mapping[str, Case] = {
         weight_gradients=0.0,  # it has no weights
         states=1e-5,
     ),
+    **{
+        f"DARTS-GT {kind} layer": Case(
+            reproduce_graph_layer,
+            values=5e-6,
+            input_gradients=1e-5,
+            weight_gradients=1e-5,
+            zero_gradients=graph_parity.ZERO_GRADIENTS,
+        )
+        for kind in ("discrete", "search")
+    },
+    "DARTS-GT whole model": Case(reproduce_graph_model, values=1e-5, input_gradients=0.0, weight_gradients=0.0),
 }
 
 
@@ -436,6 +458,8 @@ def read(path: Path) -> Golden:
         raise UnusableError(f"cannot be read: {error}") from error
     except json.JSONDecodeError as error:
         raise UnusableError(f'metadata "meta" is not JSON: {error}') from error
+    if isinstance(meta, dict) and (model := graph_parity.model_of(meta)):
+        return Golden({**meta, "model": model}, graph_parity.known_names(tensors))
     if not isinstance(meta, dict) or "model" not in meta:
         raise UnusableError('metadata "meta" names no model')
     return Golden(meta, tensors)
@@ -452,9 +476,9 @@ def check(path: str | Path) -> Result:
             raise UnusableError(f'model "{golden.meta["model"]}" is unknown; known: {", ".join(CASES)}')
         for dtype in (torch.float32, torch.float64):
             compare(golden, case, dtype, result)
-    except (UnusableError, ForecastError) as error:
+    except (UnusableError, ForecastError, GraphError) as error:
         result.failures.append(str(error))
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # metadata and tensors disagree
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:  # metadata and tensors disagree
         result.failures.append(f"cannot be run: {error!r}")
     return result
 

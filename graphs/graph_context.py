@@ -1,0 +1,66 @@
+"""What every layer of a graph transformer needs of a batch besides the states of its nodes, worked out once."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .graph_batch import GraphBatch, GraphError
+
+
+class GraphContext(NamedTuple):
+    """The fixed part of a batch of G graphs, N nodes and E edges; n is the size of the largest graph.
+
+    Places and presence are for dense attention alone, and empty without it.
+    """
+
+    edge_features: Tensor  # (E, D) encoded
+    edges: Tensor  # (2, E) source, target
+    attention_edges: Tensor  # (2, P) key, query; dense attention has none
+    graph: Tensor  # (N,)
+    sizes: Tensor  # (G,) nodes
+    place: Tensor  # (N,) where each node stands when graphs are padded to n
+    present: Tensor  # (G, n) bool
+
+    @classmethod
+    def of(cls, batch: GraphBatch, edge_features: Tensor, *, dense: bool, self_loops: bool) -> "GraphContext":
+        """The context of a batch. `self_loops`: attention runs along one loop a node as well.
+
+        Raises `GraphError` for a graph without nodes.
+        """
+        sizes, graph = batch.offsets.diff(), batch.graph
+        if bool((sizes < 1).any()):
+            raise GraphError(
+                f"Graph {int((sizes < 1).nonzero()[0, 0])} of the batch has no nodes.", "Leave such graphs out."
+            )
+        nodes = torch.arange(len(graph), device=graph.device)
+        none = graph.new_zeros(0)
+        if dense:
+            longest = int(sizes.max()) if len(sizes) else 0
+            place = graph * longest + nodes - batch.offsets[graph]
+            present = torch.arange(longest, device=graph.device) < sizes[:, None]
+            return cls(edge_features, batch.edges, none.view(2, 0), graph, sizes, place, present)
+        attention_edges = batch.edges
+        if self_loops:
+            others = batch.edges[:, batch.edges[0] != batch.edges[1]]
+            attention_edges = torch.cat((others, nodes.expand(2, -1)), dim=1)
+        return cls(edge_features, batch.edges, attention_edges, graph, sizes, none, none.bool().view(0, 0))
+
+    def repeat(self, copies: int) -> "GraphContext":
+        """The context of `copies` copies of the batch, one after the other."""
+        nodes, slots = len(self.graph), self.present.numel()
+        shift = torch.arange(copies, device=self.graph.device)
+        return GraphContext(
+            self.edge_features.repeat(copies, 1),
+            _shifted(self.edges, shift * nodes),
+            _shifted(self.attention_edges, shift * nodes),
+            _shifted(self.graph, shift * len(self.sizes)),
+            self.sizes.repeat(copies),
+            _shifted(self.place, shift * slots),
+            self.present.repeat(copies, 1),
+        )
+
+
+def _shifted(numbers: Tensor, shifts: Tensor) -> Tensor:
+    """Numbers (..., n) once for each shift, side by side, the shift added: (..., n copies)."""
+    return (numbers[..., None, :] + shifts[:, None]).flatten(-2)

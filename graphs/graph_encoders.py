@@ -1,0 +1,138 @@
+"""First states of nodes and edges from what the data say: codes, features, and statistics of position.
+
+The tables of atoms and bonds are those of the Open Graph Benchmark. The statistics themselves are made with the data
+(`GraphBatch.walks`, `eigenvectors`, `eigenvalues`); what is learned of them is here.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .graph_batch import GraphBatch
+
+ATOM_TABLES = (119, 5, 12, 12, 10, 6, 6, 2, 2)
+BOND_TABLES = (5, 6, 2)
+
+NodeFeatures = Literal["atom", "type_dict", "linear", "pre_layer"]
+EdgeFeatures = Literal["bond", "type_dict", "linear", "dummy"]
+Positions = Literal["none", "rwse", "lappe"]
+Signs = Literal["batch", "graph"]
+
+
+class CodeEncoder(nn.Module):
+    """The sum of one embedding a column of codes: (rows, columns) int64 to (rows, width)."""
+
+    def __init__(self, tables: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in tables)
+        for table in self.tables:
+            if len(tables) > 1:  # a single table, of types, starts as embeddings do
+                nn.init.xavier_uniform_(table.weight)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The embeddings' sum; further columns are not read."""
+        return torch.stack([table(codes[:, column].long()) for column, table in enumerate(self.tables)]).sum(dim=0)
+
+
+class LinearEncoder(nn.Module):
+    """A linear map of features (rows, columns), converted to its precision."""
+
+    def __init__(self, columns: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(columns, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The map, (rows, width)."""
+        out: Tensor = self.linear(features.to(self.linear.weight.dtype))
+        return out
+
+
+class PreLayer(nn.Module):
+    """MalNet-Tiny's layer on degree profiles: linear without bias, batch norm, ReLU, rows of length 1 (or 0)."""
+
+    def __init__(self, columns: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(columns, width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The encoding, (rows, width)."""
+        hidden = self.norm(self.linear(features.to(self.linear.weight.dtype)))
+        return F.normalize(torch.relu(hidden), dim=1)
+
+
+class DummyEncoder(nn.Module):
+    """One learned vector for all edges."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList([nn.Embedding(1, width)])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The vector in every row, (rows, width)."""
+        vector: Tensor = self.tables[0].weight
+        return vector.expand(len(features), -1)
+
+
+class RandomWalkEncoder(nn.Module):
+    """RWSE: batch norm of the chances to be back after each number of random steps, then a linear map.
+
+    Dwivedi et al. 2022, https://arxiv.org/abs/2110.07875.
+    """
+
+    def __init__(self, steps: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(steps)
+        self.linear = nn.Linear(steps, width)
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """The encoding, (N, width)."""
+        out: Tensor = self.linear(self.norm(batch.walks.to(self.linear.weight.dtype)))
+        return out
+
+
+class LaplacianEncoder(nn.Module):
+    """LapPE: a small network on each pair (entry of an eigenvector, its eigenvalue), summed over eigenvectors.
+
+    An eigenvector's sign means nothing, so in training each is flipped at random: once for the whole batch as
+    published, or for each graph by itself. In evaluation signs are as given. Kreuzer et al. 2021,
+    https://arxiv.org/abs/2106.03893.
+    """
+
+    def __init__(self, width: int, signs: Signs) -> None:
+        super().__init__()
+        self.signs = signs
+        self.expand = nn.Linear(2, 2 * width)
+        self.contract = nn.Linear(2 * width, width)
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """The encoding, (N, width)."""
+        dtype = self.expand.weight.dtype
+        vectors, values = batch.eigenvectors.to(dtype), batch.eigenvalues.to(dtype)
+        absent = torch.isnan(vectors)
+        if self.training:
+            signs = torch.randint(0, 2, (len(batch.offsets) - 1, vectors.shape[1]), device=vectors.device) * 2 - 1
+            vectors = vectors * (signs[:1] if self.signs == "batch" else signs[batch.graph])
+        pairs = torch.stack((vectors, values), dim=2).masked_fill(absent[..., None], 0.0)  # (N, M, 2)
+        hidden = torch.relu(self.contract(torch.relu(self.expand(pairs))))
+        return hidden.masked_fill(absent[..., None], 0.0).sum(dim=1)
+
+
+def node_encoder(kind: NodeFeatures, columns: int, width: int) -> nn.Module:
+    """An encoder of `nodes` to `width`; `columns` counts their columns, or their types for "type_dict"."""
+    if kind == "atom":
+        return CodeEncoder(ATOM_TABLES, width)
+    if kind == "type_dict":
+        return CodeEncoder((columns,), width)
+    return LinearEncoder(columns, width) if kind == "linear" else PreLayer(columns, width)
+
+
+def edge_encoder(kind: EdgeFeatures, columns: int, width: int) -> nn.Module:
+    """An encoder of `edge_features` to `width`; `columns` counts their columns, or their types for "type_dict"."""
+    if kind == "bond":
+        return CodeEncoder(BOND_TABLES, width)
+    if kind == "type_dict":
+        return CodeEncoder((columns,), width)
+    return LinearEncoder(columns, width) if kind == "linear" else DummyEncoder(width)
