@@ -1,4 +1,4 @@
-"""Training a series network: one Trainer, one callback that keeps the best weights and can be resumed bit by bit."""
+"""Training a network: one Trainer, one callback that keeps the best weights and can be resumed bit by bit."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -22,25 +22,42 @@ from .data.windows import WindowDataset
 from .errors import ArtifactError, UsageError
 from .tasks.series import OptimConfig, SeriesForecaster
 
-Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, validation MSE
+Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, what the task is validated by
+
+
+class Limits(Protocol):
+    """What every training is bounded by, of whatever task: the fields that `TrainConfig` and its like share."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def averaging(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def time_limit(self) -> float | None: ...
 
 
 class KeepBest(Checkpoint):
     """Keeps the weights of the best validation epoch, stops early, and makes every epoch a point to resume from.
 
-    With `averaging`, what is validated and kept is the running average of the weights over the steps (Polyak and
-    Juditsky, 1992), not the last ones. Only a lower loss is better: an equal or unordered (NaN) one is not. Everything
-    random in an epoch depends on (seed, epoch) alone, so a run resumed after a kill ends with the weights of an
-    unbroken one.
+    A task says in `monitor` what it is validated by, and in `higher` whether more of it is better. With `averaging`,
+    what is validated and kept is the running average of the weights over the steps (Polyak and Juditsky, 1992), not the
+    last ones. Only a lower loss is better: an equal or unordered (NaN) one is not. Everything random in an epoch
+    depends on (seed, epoch) alone, so a run resumed after a kill ends with the weights of an unbroken one.
     """
 
-    def __init__(
-        self, config: TrainConfig, path: Path | None, on_epoch: Callable[[int, Mapping[str, float]], None]
-    ) -> None:
+    def __init__(self, config: Limits, path: Path | None, on_epoch: Callable[[int, Mapping[str, float]], None]) -> None:
         self.config, self.path, self.on_epoch = config, path, on_epoch
         self.best: dict[str, Tensor] = {}
         self._candidate: dict[str, Tensor] = {}  # the weights that were last validated
-        self.best_epoch, self.best_loss, self.curve = 0, float("inf"), Curve()
+        self.best_epoch, self.best_loss, self.curve = 0, float("inf"), Curve()  # a score counts as a negative loss
         self.average: list[Tensor] = []  # of the weights, where config.averaging asks for it
         self.steps = 0
         self.rate = 0.0  # of the epoch; the schedule has moved on when the epoch ends
@@ -75,7 +92,6 @@ class KeepBest(Checkpoint):
         self._swap(module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, SeriesForecaster)
         self._candidate = {k: v.detach().clone() for k, v in module.network.state_dict().items()}
         self._swap(module)
 
@@ -85,9 +101,9 @@ class KeepBest(Checkpoint):
             weight.data, average.data = average.data, weight.data
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        train, loss = (trainer.callback_metrics[name].item() for name in ("train_loss", "val_mse"))
-        epoch = trainer.current_epoch + 1
-        self.curve.append((epoch, train, loss))
+        train, value = (trainer.callback_metrics[name].item() for name in ("train_loss", module.monitor))
+        epoch, loss = trainer.current_epoch + 1, -value if module.higher else value
+        self.curve.append((epoch, train, value))
         if loss < self.best_loss:
             self.best_epoch, self.best_loss = epoch, loss
             self.best = self._candidate
@@ -97,7 +113,7 @@ class KeepBest(Checkpoint):
             beside = self.path.with_suffix(".tmp")
             trainer.save_checkpoint(beside)
             os.replace(beside, self.path)
-        self.on_epoch(epoch, {"train_loss": train, "val_mse": loss, "learning_rate": self.rate})
+        self.on_epoch(epoch, {"train_loss": train, module.monitor: value, "learning_rate": self.rate})
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -130,9 +146,30 @@ def train(
     `checkpoint` is a file to resume from where it exists, rewritten after each epoch. `bar` shows one on a terminal.
     Raises ForecastError naming the epoch when the loss is no longer finite.
     """
+    optim = OptimConfig(config.loss, config.learning_rate, config.weight_decay, config.schedule, config.epochs)
+    data = SeriesData(
+        training,
+        validation,
+        batch_size=config.batch_size,
+        epoch_batches=config.epoch_batches,
+        seed=config.seed,
+    )
+    task = SeriesForecaster(network, optim)
+    return train_task(task, data, config, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
+
+
+def train_task(
+    task: L.LightningModule,
+    data: L.LightningDataModule,
+    config: Limits,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None,
+    bar: bool = False,
+) -> tuple[Curve, int]:
+    """Train `task.network` on `data` as `train` does, whatever the task; its `monitor` says which epoch is best."""
     accelerator, devices = _device(config.device)
     keep = KeepBest(config, checkpoint, on_epoch)
-    optim = OptimConfig(config.loss, config.learning_rate, config.weight_decay, config.schedule, config.epochs)
     bars = [TQDMProgressBar(refresh_rate=10)] if bar and sys.stderr.isatty() else []
     # Lightning advertises and advises on every fit, and warns of its own use of torch.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -148,23 +185,11 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    data = SeriesData(
-        training,
-        validation,
-        batch_size=config.batch_size,
-        epoch_batches=config.epoch_batches,
-        seed=config.seed,
-    )
     resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
-            trainer.fit(
-                SeriesForecaster(network, optim),
-                datamodule=data,
-                ckpt_path=resume,
-                weights_only=True,
-            )
+            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit as stop:
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
@@ -178,7 +203,7 @@ def train(
             f"{resume} is damaged, or of another network ({type(error).__name__}).",
             "Start the fit anew without --resume.",
         ) from error
-    network.load_state_dict(keep.best)
+    task.network.load_state_dict(keep.best)
     return keep.curve, keep.best_epoch
 
 

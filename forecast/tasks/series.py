@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..data.windows import Example
 from ..errors import ForecastError
 
-_CHECK_EVERY = 50  # steps between looks at the loss: a look waits for an accelerator
+CHECK_EVERY = 50  # steps between looks at the loss: a look waits for an accelerator
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": functional.mse_loss, "mae": functional.l1_loss}
 
@@ -50,8 +50,20 @@ def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest}]
 
 
+def require_finite(loss: float, part: str, epoch: int) -> None:
+    """Raise a ForecastError that names the epoch, counted here from 0, when a loss is no number any more."""
+    if not math.isfinite(loss):
+        raise ForecastError(
+            f"The {part} loss became {loss} in epoch {epoch + 1}.",
+            "Lower train.learning_rate, e.g. --set train.learning_rate=1e-5, or look at the data: "
+            "its report and ledger.",
+        )
+
+
 class SeriesForecaster(L.LightningModule):
     """Trains `network` by masked squared or absolute error on the scaled axis, with Adam and a schedule per epoch."""
+
+    monitor, higher = "val_mse", False
 
     def __init__(self, network: nn.Module, optim: OptimConfig) -> None:
         super().__init__()
@@ -67,8 +79,8 @@ class SeriesForecaster(L.LightningModule):
             loss = pointwise(forecast, answer)
         else:
             loss = (pointwise(forecast, answer, reduction="none") * seen).sum() / seen.sum().clamp(min=1)
-        if index % _CHECK_EVERY == 0:
-            self._require_finite(loss.item(), "training")
+        if index % CHECK_EVERY == 0:
+            require_finite(loss.item(), "training", self.current_epoch)
         self._train = self._train + loss.detach()
         self._steps += 1
         return loss
@@ -82,17 +94,9 @@ class SeriesForecaster(L.LightningModule):
         """Log mean training loss and validation MSE of the epoch; Lightning calls this before `on_train_epoch_end`."""
         train, validation = float(self._train) / max(self._steps, 1), self._squares / max(self._seen, 1)
         self._train, self._steps, self._squares, self._seen = 0.0, 0, 0.0, 0
-        self._require_finite(train, "training")
-        self._require_finite(validation, "validation")
+        require_finite(train, "training", self.current_epoch)
+        require_finite(validation, "validation", self.current_epoch)
         self.log_dict({"train_loss": train, "val_mse": validation})
-
-    def _require_finite(self, loss: float, part: str) -> None:
-        if not math.isfinite(loss):
-            raise ForecastError(
-                f"The {part} loss became {loss} in epoch {self.current_epoch + 1}.",
-                "Lower train.learning_rate, e.g. --set train.learning_rate=1e-5, or look at the data: "
-                "its report and ledger.",
-            )
 
     def configure_optimizers(self) -> dict[str, object]:
         config = self.optim
