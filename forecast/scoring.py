@@ -1,7 +1,7 @@
 """Scores over every window: scaled as in the papers, and in original units beside the baselines."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from .data.scale import Scaler
 from .data.windows import Window, WindowBuffer, WindowDataset, WindowShape
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
+_ZERO = 1e-3  # an answer below, in original units, has no percentage error
 METRICS = {  # what a model may be judged by: where it stands in Scores
     "mse": "scaled",
     "mae": "original",
@@ -28,7 +29,8 @@ class Scores:
 
     `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, mase, and smape: the
     mean of 200 |y - f| / (|y| + |f|) in per cent, 0 where both are 0, as in the M4 competition. `by_step` (H,) is
-    scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
+    scaled MSE, `by_variate` (V_out,) MAE in original units. `steps` holds mae, rmse and mape (per cent, of answers that
+    are not about 0) in original units at single steps, counted from 1. NaN where nothing was seen.
     """
 
     windows: int
@@ -37,6 +39,7 @@ class Scores:
     by_step: np.ndarray
     by_variate: np.ndarray
     coverage: Mapping[int, float]
+    steps: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def metric(self, name: str) -> float:
         """Give one of `METRICS`: mse on the scaled axis, the others in original units."""
@@ -54,12 +57,14 @@ def score(
     calibration: Calibration | None = None,
     levels: tuple[int, ...] = (),
     reference: Scaler | None = None,
+    steps: tuple[int, ...] = (),
 ) -> Scores:
     """Sum errors over all windows and divide once, so that the result does not depend on the batch size.
 
     `naive_error` (S, V_out) is the in-sample error that MASE divides by, on the scaled axis (`seasonal_error`); a
     variate whose naive error is 0 takes no part in MASE. With a `calibration`, the share of answers inside each
     interval of `levels` is measured too. Scaled errors refer to `reference` where the windows are scaled by another.
+    `steps` are those of the horizon, from 1, that are also scored by themselves.
     """
     targets = data.targets
     std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
@@ -68,7 +73,10 @@ def score(
     widths = {}
     if calibration:
         widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
-    names = ("seen", "squared", "absolute", "squared_units", "absolute_units", "ratio", "comparable", "relative")
+    names = (
+        *("seen", "squared", "absolute", "squared_units", "absolute_units"),
+        *("ratio", "comparable", "relative", "percent", "not_zero"),
+    )
     sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
     inside = dict.fromkeys(widths, 0)
     for window, target, series, _ in data.batches(batch_size):
@@ -78,8 +86,11 @@ def score(
         scaled = units / unit[series, None]
         naive = divisor[series, None]
         centre = mean[series, None]
-        size = (forecast * std[series, None] + centre).abs() + (target.values * std[series, None] + centre).abs()
+        answer = (target.values * std[series, None] + centre).abs()
+        size = (forecast * std[series, None] + centre).abs() + answer
         sums["relative"] += torch.where(size > 0, units.abs() / size, 0.0).sum(0)
+        sums["percent"] += torch.where(answer >= _ZERO, 100 * units.abs() / answer, 0.0).sum(0)
+        sums["not_zero"] += (target.seen & (answer >= _ZERO)).sum(0)
         sums["seen"] += target.seen.sum(0)
         sums["squared"] += scaled.square().sum(0)
         sums["absolute"] += scaled.abs().sum(0)
@@ -105,7 +116,17 @@ def score(
         by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
         by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
         coverage={level: _share(count, total["seen"]) for level, count in inside.items()},
+        steps={step: _at({name: part[step - 1].sum().item() for name, part in sums.items()}) for step in steps},
     )
+
+
+def _at(sums: Mapping[str, float]) -> dict[str, float]:
+    """Give the errors in original units at one step, from its sums."""
+    return {
+        "mae": _share(sums["absolute_units"], sums["seen"]),
+        "rmse": _share(sums["squared_units"], sums["seen"]) ** 0.5,
+        "mape": _share(sums["percent"], sums["not_zero"]),
+    }
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:
