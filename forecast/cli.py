@@ -502,6 +502,8 @@ class _Progress:
         some = facts["forecasts"]
         names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
         _log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
+        if graph := facts.get("graph"):
+            _log(_graph(graph))
         _log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
         ends = "; ".join(f"{part} {' to '.join(span)}" for part, span in facts["split"].items())
         _log(f"split by {facts['split_by']}: {ends}")
@@ -519,6 +521,13 @@ class _Progress:
 
     def scored(self, document: Mapping[str, Any]) -> None:
         _show_fit(document)
+
+
+def _graph(told: Mapping[str, Any]) -> str:
+    edges = f"{told['edges']:,} edges, those that run back among them"
+    if told["source"] == "correlation":
+        return f"graph: {edges}, from the variates that correlate most in the training part; --edges gives others"
+    return f"graph: {edges}, {'with' if told['weights'] else 'without'} weights, of {told['source']}"
 
 
 def _tell_ledger(facts: Mapping[str, Any]) -> None:
@@ -557,11 +566,43 @@ def _show_fit(document: Mapping[str, Any]) -> None:
             cells += f"{text + ('*' if value is not None and value == best[part, name] else ' '):>12}"
         _echo(f"{who:<18}{cells}")
     _echo("* best of its column")
+    _show_steps(document)
+    if document.get("search"):
+        _show_search(document)
     if document["coverage"]:
         _echo(
             "intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
         )
     _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
+
+
+def _show_steps(document: Mapping[str, Any]) -> None:
+    """Print the errors at single steps, in original units, where they were measured."""
+    rows = {**document["scores"], **document.get("controls", {})}
+    steps = list(next(iter(rows.values())).get("steps", {}))
+    if not steps:
+        return
+    names = ("mae", "rmse", "mape")
+    _echo(f"\n{'original units':<18}" + "".join(f"{f'step {step}':>24}" for step in steps))
+    _echo(f"{'':<18}" + "".join(f"{name:>8}" for _ in steps for name in names))
+    for who, found in rows.items():
+        values = [found["steps"][step][name] for step in steps for name in names]
+        _echo(f"{who:<18}" + "".join(f"{'–' if value is None else f'{value:.3f}':>8}" for value in values))
+
+
+def _show_search(document: Mapping[str, Any]) -> None:
+    """Print what a search found, how sure it was, and how one operator in every layer does instead."""
+    found = document["search"]
+    _echo("\nsearched: " + ", ".join(found["operators"]))
+    for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
+        undecided = f", undecided: less than {found['min_margin']:g}" if layer in found["undecided"] else ""
+        _echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
+    _echo(f"controls, one operator in every layer{'mse':>17}{'mae scaled':>12}{'mae':>10}")
+    for who, scores in {document["model"]: document["scores"][document["model"]], **document["controls"]}.items():
+        errors = (scores["scaled"]["mse"], scores["scaled"]["mae"], scores["original"]["mae"])
+        cells = ("–" if error is None else f"{error:.3f}" for error in errors)
+        _echo(f"  {who:<40}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def _sentence(version: Mapping[str, Any]) -> str:

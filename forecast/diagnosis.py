@@ -17,7 +17,7 @@ from .data import calendar, table, week
 from .data.frame import SeriesFrame
 from .data.times import quoted
 from .errors import DataError
-from .prepare import Read, Understood, interpret, left_out, plan, span
+from .prepare import Read, Understood, interpret, left_out, on_graph, plan, span
 from .strengths import Strength, outliers, strength, typical
 
 SKETCHES = 12  # series that are drawn
@@ -88,7 +88,8 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     `options` and `settings` (`section.key=value`) are those of `fit`: target, id_col, time_col, freq, … Nothing is
     written. Raises DataError for what a fit could not read either, UsageError for a wrong option.
     """
-    found = interpret(resolve("naive", settings=settings, flags=flags(**options)), data)
+    reader = "naive" if options.get("edges") is None else "darts-gt"
+    found = interpret(resolve(reader, settings=settings, flags=flags(**options)), data)
     frame, ledger = found.whole, found.table.ledger
     where = origin(found.table, frame)
     share, longer = step_share(where)
@@ -100,12 +101,16 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     planned, unread = None, ""
     try:
         planned = plan(found)
+        if reader == "darts-gt":
+            planned = on_graph(planned, ledger)
     except DataError as error:
         unread = f"{error.message} {error.hint}"
     _note_short(found, planned)
     periods = calendar.seasons(frame.frequency)
     usual = typical(found.frame, periods)
     model, reason = suggested(planned, usual) if planned is not None else ("", "")
+    if planned is not None and planned.graph is not None:
+        model, reason = "darts-gt", f"{planned.facts['graph']['edges']:,} edges between the variates"
     suggestion = _suggestion(planned, model, data, settings, options) if planned is not None else None
     return Diagnosis(
         document=_document(found, share, absent, suggestion),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from . import sensors_page
 from .data import calendar
 from .explanation_page import CAPTION, heat
 from .fitted import Fitted
@@ -143,6 +144,7 @@ def page(
         command=f"forecast fit {facts['source']} --config config.yaml",
         use=use,
         use_note=use_note,
+        more=sensors_page.sections(document),
     )
 
 

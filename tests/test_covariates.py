@@ -67,7 +67,7 @@ def model_of(table: Any, name: str = "itransformer", **options: Any) -> Fitted:
     if name in BASELINES:
         return _fitted(_baseline(name, made), made)
     torch.manual_seed(0)
-    return _fitted(network_class(find(name))(made.shape, made.read.config.model).eval(), made)
+    return _fitted(build(find(name), made.shape, made.read.config.model, made.read.graph).eval(), made)
 
 
 # What a fit takes from the table
@@ -208,7 +208,7 @@ def test_training_with_the_plan_foresees_what_the_past_cannot(name: str) -> None
         made = prepared(table if known else table.drop("promo"), name, known_future=known)
         config = made.read.config
         torch.manual_seed(0)
-        network = network_class(find(name))(made.shape, config.model)
+        network = build(find(name), made.shape, config.model, made.read.graph)
         chosen = resolve(
             name,
             flags={

@@ -56,8 +56,11 @@ class SensorDartsGTConfig:
     min_margin: float = 0.01  # a layer whose two best candidates are nearer in probability is undecided
 
     def __post_init__(self) -> None:
-        if isinstance(self.architecture, tuple) and len(self.architecture) == 1:
-            object.__setattr__(self, "architecture", self.architecture[0])  # one word, read as a list of one
+        object.__setattr__(self, "candidates", tuple(self.candidates))  # a stored model has lists
+        if not isinstance(self.architecture, str):
+            operators = tuple(self.architecture)
+            # A single word is read as a list of one.
+            object.__setattr__(self, "architecture", operators[0] if len(operators) == 1 else operators)
         if self.node_embedding < 0 or self.search_stride < 1:
             name = "node_embedding" if self.node_embedding < 0 else "search_stride"
             least = 0 if self.node_embedding < 0 else 1
