@@ -24,7 +24,7 @@ Ours:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -264,6 +264,10 @@ class GraphTransformer(nn.Module):
             nodes = layer(nodes, context, None if mask is None else mask[number])
         return self.read_out(nodes, context, self.last_value(batch))
 
+    def each_layer(self) -> list[DartsLayer]:
+        """The layers, from the first to the last."""
+        return [cast(DartsLayer, layer) for layer in self.layers]
+
     def encode(self, batch: GraphBatch) -> tuple[Tensor, GraphContext]:
         """First states of the nodes (N, D), and what the layers need besides.
 
@@ -308,7 +312,7 @@ class GraphTransformer(nn.Module):
         """
         nodes, context = self.encode(batch)
         weights = []
-        for layer in self.layers:
+        for layer in self.each_layer():
             weights.append(layer.attention.weights(*layer.query_and_source(nodes, context), context))
             nodes = layer(nodes, context)
         return weights

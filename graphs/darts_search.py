@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ Mode = Literal["robust", "reference"]
 MixtureNorm = Literal["global", "none"]
 Schedule = Literal["joint", "sequential"]
 
+CHOICES = {"mode": Mode, "mixture_norm": MixtureNorm, "schedule": Schedule}
 MIXTURE_DROPOUT = 0.3
 LOGITS = ".structure.alpha"  # how the names of the logits end
 REFERENCE_LOGIT_DECAY = 1e-3
@@ -72,8 +73,18 @@ class SearchConfig:
                 f'search.fallback "{self.fallback}" is no candidate.',
                 f"Set it to {' or '.join(self.candidates)}.",
             )
+        for name, kinds in CHOICES.items():
+            if getattr(self, name) not in get_args(kinds):
+                raise GraphError(
+                    f'search.{name} "{getattr(self, name)}" is not known.',
+                    f"Set search.{name} to {' or '.join(get_args(kinds))}.",
+                )
         if not 0.0 < self.split < 1.0:
             raise GraphError(f"search.split is {self.split}; it must be between 0 and 1.", "Set search.split=0.6.")
+        if not 0.0 <= self.warmup < 1.0:
+            raise GraphError(
+                f"search.warmup is {self.warmup}; it must be at least 0 and below 1.", "Set search.warmup=0.2."
+            )
         if self.epochs < 1:
             raise GraphError(f"search.epochs is {self.epochs}; it must be at least 1.", "Set search.epochs=30.")
 
@@ -153,7 +164,7 @@ class Supernet(GraphTransformer):
     @property
     def mixtures(self) -> list[Mixture]:
         """The mixture of each layer."""
-        return [cast(Mixture, layer.structure) for layer in self.layers]
+        return [cast(Mixture, layer.structure) for layer in self.each_layer()]
 
     def logits(self) -> list[nn.Parameter]:
         """What the choice is made by: one (M,) a group of layers."""

@@ -26,10 +26,11 @@ class CodeEncoder(nn.Module):
 
     def __init__(self, tables: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in tables)
-        for table in self.tables:
-            if len(tables) > 1:  # a single table, of types, starts as embeddings do
-                nn.init.xavier_uniform_(table.weight)
+        embeddings = [nn.Embedding(size, width) for size in tables]
+        if len(tables) > 1:  # a single table, of types, starts as embeddings do
+            for embedding in embeddings:
+                nn.init.xavier_uniform_(embedding.weight)
+        self.tables = nn.ModuleList(embeddings)
 
     def forward(self, codes: Tensor) -> Tensor:
         """The embeddings' sum; further columns are not read."""
@@ -72,7 +73,7 @@ class DummyEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The vector in every row, (rows, width)."""
-        vector: Tensor = self.tables[0].weight
+        vector: Tensor = self.tables[0](torch.zeros(1, dtype=torch.int64, device=features.device))
         return vector.expand(len(features), -1)
 
 

@@ -43,8 +43,9 @@ def remove_heads(net: DartsGT, batch: GraphBatch, copies: int | None = None) -> 
 def _remove_heads(net: DartsGT, batch: GraphBatch, copies: int) -> Removal:
     nodes, context = net.encode(batch)
     last = net.last_value(batch)
+    layers = net.each_layer()
     inputs, attended, parts, weights = [], [], [], []
-    for layer in net.layers:
+    for layer in layers:
         query, source = layer.query_and_source(nodes, context)
         heads = layer.attention.heads(query, source, context)  # (N, H, c)
         weights.append(layer.attention.weights(query, source, context))
@@ -60,12 +61,12 @@ def _remove_heads(net: DartsGT, batch: GraphBatch, copies: int) -> Removal:
 
     repeated = {size: context.repeat(size) for size in {min(copies, net.config.heads), net.config.heads % copies}}
     without = []
-    for number, layer in enumerate(net.layers):
+    for number, layer in enumerate(layers):
         kept = []
         for removed in (attended[number] - parts[number]).split(copies):  # (copies, N, D)
             size = len(removed)
             states = layer.finish(inputs[number].repeat(size, 1), removed.flatten(0, 1), repeated[size])
-            for later in net.layers[number + 1 :]:
+            for later in layers[number + 1 :]:
                 states = later(states, repeated[size])
             found = net.read_out(states, repeated[size], None if last is None else last.repeat(size, 1))
             kept.append(found.unflatten(0, (size, -1)))
