@@ -235,7 +235,10 @@ def describe(model: Path) -> dict[str, Any]:
     """Give what a stored model's `model.json` says, for `forecast info`."""
     found = [path for path in (model / "model.json", model / "artifacts/fitted/model.json") if path.is_file()]
     if not found:
-        raise ArtifactError(f"{model} is no model folder: model.json is missing.", "Give a folder that forecast wrote.")
+        raise ArtifactError(
+            f"{model} is no model folder: model.json is missing.",
+            "Give a folder that forecast wrote, or models:/NAME@champion.",
+        )
     try:
         described: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))
     except ValueError as error:

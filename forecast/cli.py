@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from .console import Progress, echo, log, print_json, tell_ledger, width
 from .errors import ForecastError, UsageError
 
 app = typer.Typer(
@@ -139,7 +140,7 @@ def fit(
             f"--resume {resume} continues with the settings of that run; no others can be given.",
             f"Type forecast fit --resume {resume}, or start a new fit without it.",
         )
-    progress = None if quiet or as_json else _Progress()
+    progress = None if quiet or as_json else Progress()
     run = run_fit(
         data,
         model,
@@ -152,9 +153,9 @@ def fit(
         **given,
     )
     if as_json:
-        _print_json(run.document)
+        print_json(run.document)
     elif not quiet and run.registered:
-        _echo(_sentence(run.document["registered"]))
+        echo(_sentence(run.document["registered"]))
 
 
 @app.command()
@@ -172,10 +173,10 @@ def register(
 
     version = run_register(run, name=name, force=force)
     if as_json:
-        _print_json({"registered": asdict(version)})
+        print_json({"registered": asdict(version)})
     else:
-        _echo(_sentence(asdict(version)))
-        _echo(f"from run {version.run}")
+        echo(_sentence(asdict(version)))
+        echo(f"from run {version.run}")
 
 
 @app.command()
@@ -213,19 +214,19 @@ def predict(
     )
     table.write(forecast, output)
     if read and not quiet and not as_json:
-        _log(f"{read['source']}: {read['rows']:,} rows, {read['series']:,} series")
-        _tell_ledger(read)
+        log(f"{read['source']}: {read['rows']:,} rows, {read['series']:,} series")
+        tell_ledger(read)
         if some := read["unseen"]:
             names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
-            _log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
+            log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
     time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
     facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}
     if as_json:
-        _print_json(
+        print_json(
             {"model": model, **facts, **{key: read[key] for key in ("repairs", "warnings", "unseen") if key in read}}
         )
     elif not quiet:
-        _echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
+        echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
 
 
 @app.command()
@@ -256,16 +257,16 @@ def explain(
         windows=windows,
         seed=seed,
         static=_existing(static),
-        told=None if quiet or as_json else lambda text: _log(f"{text} …"),
+        told=None if quiet or as_json else lambda text: log(f"{text} …"),
     )
     if output is not None:
         found.save(output)
     if as_json:
-        _print_json({**found.document(), "output": output})
+        print_json({**found.document(), "output": output})
     elif not quiet:
-        _echo(found.text())
+        echo(found.text())
         if output is not None:
-            _echo(f"written to {output}")
+            echo(f"written to {output}")
 
 
 @app.command()
@@ -328,19 +329,19 @@ def compare(
         seeds=seeds,
         published=published,
         settings=settings or (),
-        progress=None if quiet or as_json else _Progress(),
+        progress=None if quiet or as_json else Progress(),
         **given,
     )
     if output is not None:
         table.write(comparison.table, output)
     if as_json:
-        _print_json(comparison.document)
+        print_json(comparison.document)
     elif not quiet:
-        _echo(text(comparison.document))
+        echo(text(comparison.document))
     if comparison.failures:
         error = comparison.failures[0]["error"]
         if quiet and not as_json:
-            _log(f"{error['message']}\n{error['hint']}")
+            log(f"{error['message']}\n{error['hint']}")
         raise typer.Exit(error["code"])
 
 
@@ -384,13 +385,13 @@ def doctor(
     if html is not None:
         found.save(html)
     if as_json:
-        _print_json(found.document)
+        print_json(found.document)
     elif not quiet:
-        _echo(found.text(_width()))
+        echo(found.text(width()))
         if fix is not None:
-            _echo(f"\nclean table written to {fix}: {rows:,} rows")
+            echo(f"\nclean table written to {fix}: {rows:,} rows")
         if html is not None:
-            _echo(f"page written to {html}")
+            echo(f"page written to {html}")
 
 
 @app.command()
@@ -400,10 +401,10 @@ def models(as_json: Json = False) -> None:
 
     rows = [{"name": m.name, "task": m.task, "summary": m.summary, "paper": m.paper} for m in MODELS.values()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         for row in rows:
-            _echo(f"{row['name']:<16}{row['task']:<9}{row['summary']}")
+            echo(f"{row['name']:<16}{row['task']:<9}{row['summary']}")
 
 
 @app.command()
@@ -420,12 +421,12 @@ def datasets(as_json: Json = False) -> None:
             found = None
         rows.append({"name": card.name, "rows": card.rows, "freq": card.freq, "file": found, "title": card.title})
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         for row in rows:
             here = "here" if row["file"] else "not here"
-            _echo(f"{row['name']:<14}{row['rows']:>8,} rows  {row['freq'] or '':<6}{here:<9} {row['title']}")
-        _echo("Files are looked for in the folder that FORECAST_DATA names.")
+            echo(f"{row['name']:<14}{row['rows']:>8,} rows  {row['freq'] or '':<6}{here:<9} {row['title']}")
+        echo("Files are looked for in the folder that FORECAST_DATA names.")
 
 
 @app.command()
@@ -440,15 +441,15 @@ def info(
 
     described = describe(locate(model))
     if as_json:
-        _print_json(described)
+        print_json(described)
         return
     shape, settings, columns = described["shape"], described["model"], described["schema"]
-    _echo(f"{settings.pop('name')}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
-    _echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
-    _echo(f"variates  {len(described['variates'])}: {', '.join(described['variates'][:12])}")
-    _echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    echo(f"{settings.pop('name')}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
+    echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
+    echo(f"variates  {len(described['variates'])}: {', '.join(described['variates'][:12])}")
+    echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     for key, value in described["facts"].items():
-        _echo(f"{key}  {value}")
+        echo(f"{key}  {value}")
 
 
 @config_app.command("show")
@@ -464,9 +465,9 @@ def config_show(
 
     resolved = resolve(model, file=config, settings=settings or (), flags=flags(**_given(horizon=horizon)))
     if as_json:
-        _print_json(resolved.to_dict())
+        print_json(resolved.to_dict())
     else:
-        _echo(resolved.to_yaml().rstrip())
+        echo(resolved.to_yaml().rstrip())
 
 
 @config_app.command("schema")
@@ -474,7 +475,7 @@ def config_schema() -> None:
     """Print the JSON schema of a configuration file."""
     from .config import schema
 
-    _print_json(schema())
+    print_json(schema())
 
 
 @app.command()
@@ -488,121 +489,6 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000, 
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
     raise typer.Exit(subprocess.run(command, env=environment).returncode)
-
-
-class _Progress:
-    """Says on standard error what was understood and what is being done; stages in passing on a terminal only."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-
-    def understood(self, facts: Mapping[str, Any]) -> None:
-        span = " to ".join(facts["span"])
-        _log(f"{facts['source']}: {facts['rows']:,} rows, {facts['layout']} series, step {facts['freq']}, {span}")
-        some = facts["forecasts"]
-        names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
-        _log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
-        if graph := facts.get("graph"):
-            _log(_graph(graph))
-        _log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
-        ends = "; ".join(f"{part} {' to '.join(span)}" for part, span in facts["split"].items())
-        _log(f"split by {facts['split_by']}: {ends}")
-        _tell_ledger(facts)
-
-    def stage(self, text: str) -> None:
-        _log(f"{text} …")
-
-    def cell(self, text: str) -> None:
-        _log(text)
-
-    def epoch(self, number: int, values: Mapping[str, float]) -> None:
-        if not self.live:  # a terminal has a bar
-            _log(f"epoch {number}: training {values['train_loss']:.4g}, validation {values['val_mse']:.4g}")
-
-    def scored(self, document: Mapping[str, Any]) -> None:
-        _show_fit(document)
-
-
-def _graph(told: Mapping[str, Any]) -> str:
-    edges = f"{told['edges']:,} edges, those that run back among them"
-    if told["source"] == "correlation":
-        return f"graph: {edges}, from the variates that correlate most in the training part; --edges gives others"
-    return f"graph: {edges}, {'with' if told['weights'] else 'without'} weights, of {told['source']}"
-
-
-def _tell_ledger(facts: Mapping[str, Any]) -> None:
-    for repair in facts["repairs"]:
-        _log(f"repair   {repair['kind']}: {repair['count']:,}, first {repair['first']}: {repair['detail']}")
-    for caution in facts["warnings"]:
-        _log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
-
-
-def _show_fit(document: Mapping[str, Any]) -> None:
-    """Print one table: the model beside the baselines, best value of each column marked."""
-    columns = [
-        ("scaled", "mse"),
-        ("scaled", "mae"),
-        ("original", "mae"),
-        ("original", "rmse"),
-        ("original", "mase"),
-        ("original", "smape"),
-    ]
-    scores = document["scores"]
-    best = {
-        column: min(
-            (s[column[0]][column[1]] for s in scores.values() if s[column[0]][column[1]] is not None),
-            default=None,
-        )
-        for column in columns
-    }
-    _echo("")
-    _echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>28}")
-    _echo(f"{'':<18}" + "".join(f"{name:>12}" for _, name in columns))
-    for who, found in scores.items():
-        cells = ""
-        for part, name in columns:
-            value = found[part][name]
-            text = "–" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
-            cells += f"{text + ('*' if value is not None and value == best[part, name] else ' '):>12}"
-        _echo(f"{who:<18}{cells}")
-    _echo("* best of its column")
-    _show_steps(document)
-    if document.get("search"):
-        _show_search(document)
-    if document["coverage"]:
-        _echo(
-            "intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in document["coverage"].items())
-        )
-    _echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
-
-
-def _show_steps(document: Mapping[str, Any]) -> None:
-    """Print the errors at single steps, in original units, where they were measured."""
-    rows = {**document["scores"], **document.get("controls", {})}
-    steps = list(next(iter(rows.values())).get("steps", {}))
-    if not steps:
-        return
-    names = ("mae", "rmse", "mape")
-    _echo(f"\n{'original units':<18}" + "".join(f"{f'step {step}':>24}" for step in steps))
-    _echo(f"{'':<18}" + "".join(f"{name:>8}" for _ in steps for name in names))
-    for who, found in rows.items():
-        values = [found["steps"][step][name] for step in steps for name in names]
-        _echo(f"{who:<18}" + "".join(f"{'–' if value is None else f'{value:.3f}':>8}" for value in values))
-
-
-def _show_search(document: Mapping[str, Any]) -> None:
-    """Print what a search found, how sure it was, and how one operator in every layer does instead."""
-    found = document["search"]
-    _echo("\nsearched: " + ", ".join(found["operators"]))
-    for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
-        undecided = f", undecided: less than {found['min_margin']:g}" if layer in found["undecided"] else ""
-        _echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
-    _echo(f"controls, one operator in every layer{'mse':>17}{'mae scaled':>12}{'mae':>10}")
-    for who, scores in {document["model"]: document["scores"][document["model"]], **document["controls"]}.items():
-        errors = (scores["scaled"]["mse"], scores["scaled"]["mae"], scores["original"]["mae"])
-        cells = ("–" if error is None else f"{error:.3f}" for error in errors)
-        _echo(f"  {who:<40}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def _sentence(version: Mapping[str, Any]) -> str:
@@ -646,27 +532,6 @@ def _existing(data: str | None) -> Any:
     if data is not None and data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
         return catalogue.read(catalogue.card(data.lower()))
     return data
-
-
-def _width() -> int:
-    """Give the width of the terminal, within reason; 80 elsewhere."""
-    import shutil
-
-    return max(60, min(shutil.get_terminal_size().columns, 120)) if sys.stdout.isatty() else 80
-
-
-def _echo(text: str) -> None:
-    print(text)
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _print_json(document: Any) -> None:
-    import json
-
-    print(json.dumps(document, indent=1, ensure_ascii=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -728,9 +593,9 @@ def _usage(error: Any) -> tuple[str, str]:
 def _fail(arguments: Sequence[str], code: int, message: str, hint: str) -> int:
     """Say what is wrong in two lines, or as a document with --json."""
     if "--json" in arguments:
-        _print_json({"code": code, "message": message, "hint": hint})
+        print_json({"code": code, "message": message, "hint": hint})
     else:
-        _log("\n".join(" ".join(line.split()) for line in (message, hint) if line))
+        log("\n".join(" ".join(line.split()) for line in (message, hint) if line))
     return code
 
 

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,22 @@ import polars as pl
 
 from . import diagnosis_page, diagnosis_text
 from .cleaned import Origin, clean_table, origin, step_share
-from .config import flags, resolve
-from .data import calendar, table, week
+from .config import DataConfig, _setting, _validated, flags, resolve
+from .data import calendar, catalogue, table, week
+from .data.cards import EventCard
+from .data.events import EventData, read_events
 from .data.frame import SeriesFrame
+from .data.kinds import looks_like
 from .data.times import quoted
 from .errors import DataError
+from .links.diagnosis import EventDiagnosis, diagnose
 from .prepare import Read, Understood, interpret, left_out, on_graph, plan, span
 from .strengths import Strength, outliers, strength, typical
 
 SKETCHES = 12  # series that are drawn
 _IRREGULAR = 0.5  # share of steps below which an axis is called irregular
 _FEW, _SOME = 50, 500  # training windows that a baseline, and that a linear map, is content with
+_EVENTS_ONLY = {field.name for field in fields(EventData)} - {field.name for field in fields(DataConfig)}
 _MANY = 300  # aligned variates above which attention between all of them is dear
 
 
@@ -82,14 +87,24 @@ class Diagnosis:
             file.write(self.html.encode())
 
 
-def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagnosis:
+def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagnosis | EventDiagnosis:
     """Read `data` (path, polars or pandas, name of a catalogued set) as a fit would, and say what was found.
 
-    `options` and `settings` (`section.key=value`) are those of `fit`: target, id_col, time_col, freq, … Nothing is
-    written. Raises DataError for what a fit could not read either, UsageError for a wrong option.
+    `options` and `settings` (`section.key=value`) are those of `fit`: target, id_col, time_col, freq, … for series;
+    src_col, dst_col, time_col, … for events. Nothing is written. Raises DataError for what a fit could not read either,
+    UsageError for a wrong option.
     """
+    named = catalogue.named(data)
+    if isinstance(named, EventCard) or _section(settings, options).keys() & _EVENTS_ONLY:
+        return _events(data, settings, options)
     reader = "naive" if options.get("edges") is None else "darts-gt"
-    found = interpret(resolve(reader, settings=settings, flags=flags(**options)), data)
+    config = resolve(reader, settings=settings, flags=flags(**options))
+    source = data
+    if named is None and config.data.dataset is None:
+        source = table.read(data, config.data.decimal)
+        if looks_like(source) == "events":
+            return _events(data, settings, options, source)
+    found = interpret(config, source)
     frame, ledger = found.whole, found.table.ledger
     where = origin(found.table, frame)
     share, longer = step_share(where)
@@ -128,6 +143,22 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
         library=found.table.library,
         _found=found,
     )
+
+
+def _events(
+    source: Any, settings: Sequence[str], options: Mapping[str, Any], read: table.Table | None = None
+) -> EventDiagnosis:
+    """The diagnosis of events; `read` is the table of `source` where it was read already."""
+    given = _section(settings, options)
+    data = _validated(EventData, "data", given, {("data", key): "the command line" for key in given}, "events")
+    options = {name: value for name, value in options.items() if value is not None}
+    return diagnose(source, read_events(source if read is None else read, data), settings, options)
+
+
+def _section(settings: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `data` as it is given, unchecked."""
+    given = {name: value for text in settings for name, value in _setting(text).get("data", {}).items()}
+    return given | {name: value for name, value in options.items() if value is not None}
 
 
 def suggested(planned: Read, usual: Strength) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """The page of a diagnosis: one self-contained HTML file in the manner of a run's report."""
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,14 +29,20 @@ def render(found: "Diagnosis") -> str:
         "Missing values": _missing(found),
         "What to run next": _next(found),
     }
+    word, line = verdict(document)
+    title = f"{Path(found.source).name}: what is in it"
+    return report.shell(title, word, f"{Path(headline(found)).name}.", line, sections)
+
+
+def verdict(document: Mapping[str, Any]) -> tuple[str, str]:
+    """The word that colours the head of a page, and its second line as HTML: how much was repaired and is odd."""
+    repairs, warnings = document["repairs"], document["warnings"]
     changed = (
         f"{len(repairs)} kinds of repair" if len(repairs) > 1 else "one kind of repair" if repairs else "no repair"
     )
     odd = f"{len(warnings)} warnings" if len(warnings) > 1 else "one warning" if warnings else "no warning"
     word = "better" if not repairs and not warnings else "open" if document["suggest"] is not None else "worse"
-    line = f"<p>{report.escaped(f'It needed {changed} and gives {odd}.')}</p>"
-    title = f"{Path(found.source).name}: what is in it"
-    return report.shell(title, word, f"{Path(headline(found)).name}.", line, sections)
+    return word, f"<p>{report.escaped(f'It needed {changed} and gives {odd}.')}</p>"
 
 
 def _plots(found: "Diagnosis") -> str:

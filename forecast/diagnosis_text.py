@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _LISTED = 8  # names, columns and series that are listed one by one
-_LABEL = 11  # width of what stands left
+LABEL = 11  # width of what stands left
 
 
 def text(found: "Diagnosis", width: int) -> str:
@@ -19,25 +19,31 @@ def text(found: "Diagnosis", width: int) -> str:
     document = found.document
     lines = [headline(found), ""]
     for name, value in about(found).items():
-        lines += _folded(f"{name:<{_LABEL}}", value, width)
+        lines += folded(f"{name:<{LABEL}}", value, width)
     lines += ["", *_sketched(found, width), *_behaviour(found, width)]
-    lines += ["", f"Repairs{'' if document['repairs'] else ': none, the data are used as they were read'}"]
-    for repair in document["repairs"]:
-        head = f"  {repair['kind']:<18}{repair['count']:>9,}  "
-        first = "first at " if repair["count"] > 1 else ""
-        lines += _folded(head, f"{first}{repair['first']}: {repair['detail']}", width)
-    lines += ["", f"Warnings{'' if document['warnings'] else ': none'}"]
-    for warning in document["warnings"]:
-        lines += _folded(f"  {warning['kind']:<22}{warning['count']:>5,}  ", told(warning), width)
+    lines += ledger(document, width)
     suggestion = document["suggest"]
     lines += ["", "Next"]
     if suggestion is None:
-        lines += _folded("  ", f"A fit would be refused: {found.unread}", width)
+        lines += folded("  ", f"A fit would be refused: {found.unread}", width)
     else:
         reason = f"{suggestion['model']} for {found.reason}, looking back {suggestion['lookback']} steps to forecast"
-        lines += _folded("  ", f"{reason} {suggestion['horizon']}:", width)
+        lines += folded("  ", f"{reason} {suggestion['horizon']}:", width)
         lines += [f"  {suggestion['command']}"]
     return "\n".join(lines)
+
+
+def ledger(document: Mapping[str, Any], width: int) -> list[str]:
+    """Repairs and warnings, each under its heading."""
+    lines = ["", f"Repairs{'' if document['repairs'] else ': none, the data are used as they were read'}"]
+    for repair in document["repairs"]:
+        head = f"  {repair['kind']:<18}{repair['count']:>9,}  "
+        first = "first at " if repair["count"] > 1 else ""
+        lines += folded(head, f"{first}{repair['first']}: {repair['detail']}", width)
+    lines += ["", f"Warnings{'' if document['warnings'] else ': none'}"]
+    for warning in document["warnings"]:
+        lines += folded(f"  {warning['kind']:<22}{warning['count']:>5,}  ", told(warning), width)
+    return lines
 
 
 def headline(found: "Diagnosis") -> str:
@@ -56,19 +62,19 @@ def about(found: "Diagnosis") -> dict[str, str]:
     """Names and what they are: the format, the axis, what each column became."""
     document, columns = found.document, found.document["columns"]
     gaps = sum(repair["count"] for repair in document["repairs"] if repair["kind"] == "gap-filled")
-    axis = f"{found.step} ({document['freq']}), {_percent(document['freq_share'])} of the steps"
+    axis = f"{found.step} ({document['freq']}), {percent(document['freq_share'])} of the steps"
     axis += f"; {gaps:,} steps have no row" if gaps else ""
     lines = {
-        "format": _format(document["format"]),
+        "format": file_format(document["format"]),
         "span": " to ".join(
             time.replace("T", " ").removesuffix(":00").removesuffix(" 00:00") for time in document["span"]
         ),
         "step": axis,
-        "id": _listed(columns["id"]),
-        "time": _listed(columns["time"]) or "none: the rows are the steps",
-        "values": _listed(columns["values"]),
-        "known": _listed(list(found.known)),
-        "left out": _listed(columns["left_out"]),
+        "id": listed(columns["id"]),
+        "time": listed(columns["time"]) or "none: the rows are the steps",
+        "values": listed(columns["values"]),
+        "known": listed(list(found.known)),
+        "left out": listed(columns["left_out"]),
         "layout": _LAYOUTS[document["layout"]],
         "missing": _missing(found),
     }
@@ -111,7 +117,8 @@ def behaviour(found: "Diagnosis") -> dict[str, str]:
     return lines
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in hundredths, with two digits unless it is all."""
     return "100%" if share == 1 else f"{share:.2%}"
 
 
@@ -121,7 +128,8 @@ def _degree(share: float) -> str:
     )
 
 
-def _format(given: Mapping[str, Any]) -> str:
+def file_format(given: Mapping[str, Any]) -> str:
+    """What a table was read from, in words."""
     if "delimiter" not in given:
         return {"parquet": "Parquet", "frame": "a frame in memory"}.get(given["kind"], given["kind"])
     mark = {"\t": "tab", " ": "blank"}.get(given["delimiter"], f'"{given["delimiter"]}"')
@@ -132,7 +140,8 @@ def _format(given: Mapping[str, Any]) -> str:
     return told + (", no header" if row is None else f", header in line {row + 1}" if row else "")
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first names, and how many more there are."""
     rest = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {rest:,} more" if rest > 0 else "")
 
@@ -171,7 +180,7 @@ def _behaviour(found: "Diagnosis", width: int) -> list[str]:
         return []
     over = f"medians over {'a sample of ' if found.drawable > 100 else ''}the series" if found.drawable > 1 else ""
     left = max(map(len, lines))
-    shown = [line for name, value in lines.items() for line in _folded(f"  {name:<{left}}  ", value, width)]
+    shown = [line for name, value in lines.items() for line in folded(f"  {name:<{left}}  ", value, width)]
     return ["", *shown, *([f"  {over}"] if over else [])]
 
 
@@ -206,7 +215,7 @@ def _short(name: str, most: int) -> str:
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
-def _folded(head: str, body: str, width: int) -> list[str]:
+def folded(head: str, body: str, width: int) -> list[str]:
     """Text behind a head, broken at blanks and brought under its beginning."""
     room = max(20, width - len(head))
     parts = textwrap.wrap(body, room, break_long_words=False, break_on_hyphens=False) or [""]

@@ -246,6 +246,51 @@ def profile_figure(key: str, label: str, lines: Mapping[str, tuple[np.ndarray, n
     return figure.svg
 
 
+def lines_figure(
+    key: str,
+    label: str,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    look: Mapping[str, Look],
+    xlabel: str,
+    ylabel: str,
+    *,
+    kept: float | None = None,
+    diagonal: bool = False,
+    log: bool = False,
+) -> str:
+    """A line for each of `lines`: numbers or times (n,), and values (n,) from 0 on; the first named lies on top.
+
+    `kept` is a place to mark, `diagonal` the line on which both axes are equal, `log` a logarithmic x axis.
+    """
+    with _figure(key, label) as figure:
+        axes = figure.axes
+        if log:
+            axes.set_xscale("log")
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color=_HUES["muted"], linewidth=0.7)
+        if kept is not None:
+            axes.axvline(kept, color=_HUES["muted"], linewidth=0.7)
+        for name, (x, y) in reversed(lines.items()):
+            places = _positions(axes, x) if np.issubdtype(x.dtype, np.datetime64) else x.astype(float)
+            _line(axes, places, y, look[name], _THICK if look[name] == MODEL else _THIN)
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if kept is not None:
+            _whole_ticks(axes)
+    return figure.svg
+
+
+def degree_figure(key: str, label: str, degrees: Mapping[str, np.ndarray]) -> str:
+    """The share of nodes that have at least so many events, on logarithmic axes, a line for each of `degrees` (N,)."""
+    look = looks(next(iter(degrees)), degrees)
+    with _figure(key, label) as figure:
+        for name, counts in degrees.items():
+            steps, first = np.unique(np.sort(counts), return_index=True)
+            _line(figure.axes, steps, 1 - first / len(counts), look[name])
+        figure.axes.set(xscale="log", yscale="log", xlabel="events of a node, at least", ylabel="share of the nodes")
+    return figure.svg
+
+
 def leaderboard_figure(
     key: str,
     label: str,

@@ -5,7 +5,6 @@ Lightning nor MLflow, and everything of this package relatively.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from graphs.sensor_graph import SensorGraph
 
@@ -27,10 +24,10 @@ from .data.keys import with_parts
 from .data.scale import Scaler
 from .data.times import restore
 from .data.windows import WindowBuffer, WindowDataset, WindowShape
-from .errors import ArtifactError, DataError, UsageError
+from .errors import DataError, UsageError
+from .folder import not_as_said, read_folder, write_folder
 from .registry import build, config_class, find
 
-FORMAT = 1  # of the folder; raised when an older reader could not read it
 _BATCH = 256  # series or windows forecast at once
 _GRAPH = ("edges", "edge_features", "walks")  # what a graph of sensors is stored as
 
@@ -115,9 +112,7 @@ class Fitted:
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
         described = {
-            "format": FORMAT,
             "task": "series",
             "model": {"name": self.name, **dataclasses.asdict(self.config)},
             "shape": dataclasses.asdict(self.shape),
@@ -139,37 +134,19 @@ class Fitted:
         }
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         if self.graph is not None:
-            tensors |= {f"graph.{part}": getattr(self.graph, part).contiguous() for part in _GRAPH}
-        tensors |= {
-            f"network.{key}": value.detach().cpu().contiguous() for key, value in self.network.state_dict().items()
-        }
-        (folder / "model.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
-        save_file(tensors, folder / "model.safetensors")
+            tensors |= {f"graph.{part}": getattr(self.graph, part) for part in _GRAPH}
+        tensors |= {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        write_folder(folder, described, tensors)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Fitted":
         """Read what `save` wrote; raises ArtifactError when a file is missing, damaged or of a newer format."""
         folder = Path(folder)
-        try:
-            described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            tensors = load_file(folder / "model.safetensors")
-        except FileNotFoundError as error:
-            raise ArtifactError(
-                f"{folder} is no model folder: {Path(error.filename or 'model.safetensors').name} is missing.",
-                "Give the folder that a fit wrote, or models:/NAME@champion.",
-            ) from None
-        except (ValueError, SafetensorError) as error:
-            raise ArtifactError(f"{folder} is damaged: {error}.", "Fetch the model again.") from None
-        if described.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{folder} has format {described.get('format')}; this version reads {FORMAT}.",
-                "Install the version of forecast that wrote it.",
-            )
+        described, tensors = read_folder(folder)
         try:
             return cls._of(described, tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: weights of another shape
-            reason = " ".join(str(error).split())[:200]
-            raise ArtifactError(f"{folder} does not hold what it says: {reason}.", "Fetch the model again.") from error
+            raise not_as_said(folder, error) from error
 
     @classmethod
     def _of(cls, described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> "Fitted":

@@ -14,6 +14,7 @@ import numpy as np
 
 from .config import DataConfig, RunConfig
 from .data import calendar, catalogue, split, table
+from .data.cards import Card, EventCard
 from .data.covariates import Feature, only_history, read_static
 from .data.frame import SeriesFrame, fingerprint, frame_series, owner_of_rows, refuse_repairs, understand
 from .data.holdout import find_holdout, held_out, usual_count
@@ -46,7 +47,7 @@ class Understood:
     """A table as series, before anything is decided about a fit."""
 
     config: RunConfig
-    card: catalogue.Card | None
+    card: Card | None
     table: table.Table
     whole: SeriesFrame  # with the rows behind the history, which known covariates may have
     frame: SeriesFrame
@@ -83,18 +84,18 @@ class Prepared:
     test: "WindowDataset"
 
 
-def locate(config: RunConfig, source: Any) -> tuple[RunConfig, Any, catalogue.Card | None]:
+def locate(config: RunConfig, source: Any) -> tuple[RunConfig, Any, Card | None]:
     """Find the data: `source` may be a table, a path, the name of a card, or None where the configuration names one."""
     if source is None and config.data.dataset is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")
-    card = catalogue.card(config.data.dataset) if config.data.dataset else None
+    card = _series_card(catalogue.card(config.data.dataset)) if config.data.dataset else None
     if source is None:
         assert card is not None
         return config, catalogue.read(card), card
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
-        if text != "-" and not Path(text).exists() and text.lower() in catalogue.cards():
-            named = catalogue.card(text.lower())
+        if (found := catalogue.named(text)) is not None:
+            named = _series_card(found)
             if card is not None and card.name != named.name:
                 raise UsageError(
                     f"{named.name} was asked for, but the configuration belongs to {card.name}.",
@@ -105,6 +106,13 @@ def locate(config: RunConfig, source: Any) -> tuple[RunConfig, Any, catalogue.Ca
         if card is not None:
             return config, catalogue.read(card, Path(text)), card
     return config, source, card
+
+
+def _series_card(card: Card | EventCard) -> Card:
+    """The card of a set of series. Raises UsageError for one of events."""
+    if isinstance(card, EventCard):
+        raise UsageError(f"{card.name} holds events, and no series.", f"forecast fit {card.name} --model todyformer")
+    return card
 
 
 def read(config: RunConfig, source: Any) -> Read:
@@ -317,7 +325,7 @@ def require_buildable(config: RunConfig, shape: "WindowShape", graph: "SensorGra
         build(find(config.name, "series"), shape, config.model, graph)
 
 
-def _published(card: catalogue.Card, read_table: table.Table, frame: SeriesFrame, lookback: int) -> split.Split:
+def _published(card: Card, read_table: table.Table, frame: SeriesFrame, lookback: int) -> split.Split:
     """Cut where the card says: its borders are rows of the file, which a repair moves, so they are found by time."""
     borders = np.array(catalogue.borders(card, read_table.rows, lookback))
     if len(frame.keys) == 1 and len(frame.values) != read_table.rows:

@@ -76,6 +76,13 @@ _TABLE = (
             }
         },
     ),
+    ModelSpec(
+        "todyformer",
+        "links",
+        "graphs.todyformer:Todyformer",
+        "https://arxiv.org/abs/2402.05944",
+        "who meets whom next: messages in patches of events, attention over them (Biparva et al., TMLR 2024)",
+    ),
     ModelSpec("naive", "series", ".models.naive:Naive", "", "the last value, repeated"),
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),

@@ -137,7 +137,7 @@ def render(report: Report) -> str:
         "Data": facts(report.facts),
         "Repairs": ledger(report.repairs, "None: the data was used as it was read."),
         "Cautions": ledger(report.cautions, "None."),
-        "To do it again": _recipe(report),
+        "To do it again": recipe(report.command, report.config),
     }
     return shell(report.title, outcome.word, outcome.headline, _second_line(report, outcome), sections)
 
@@ -507,12 +507,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _recipe(report: Report) -> str:
-    command = f"<pre><code>{escaped(report.command)}</code></pre>\n" if report.command else ""
-    if not report.config:
-        return command
-    config = f"<pre><code>{escaped(report.config)}</code></pre>"
-    return f"{command}<details><summary>Configuration</summary>\n{config}</details>\n"
+def recipe(command: str, config: str) -> str:
+    """What to type for the same run again, and the configuration it needs, folded away."""
+    shown = f"<pre><code>{escaped(command)}</code></pre>\n" if command else ""
+    if not config:
+        return shown
+    return f"{shown}<details><summary>Configuration</summary>\n<pre><code>{escaped(config)}</code></pre></details>\n"
 
 
 # Colours: Okabe and Ito's hues, darkened or lightened until they stand out on the ground of their scheme

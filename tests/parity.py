@@ -43,7 +43,7 @@ from forecast.models.layers.ssm import MambaBlock, selective_scan
 from forecast.models.reference import translate
 from graphs.graph_batch import GraphError
 from tests import graph_parity
-from tests.parity_graphs import reproduce_class_weights, reproduce_positions
+from tests.statistics_parity import reproduce_class_weights, reproduce_positions
 
 Tensors = dict[str, Tensor]
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from graphs import positions
+from graphs.degrees import with_degree_profile
 from graphs.graph_batch import GraphError
 from graphs.graph_store import GraphStore
 from graphs.positions import with_eigenvectors, with_walks
@@ -162,3 +163,16 @@ def test_steps_and_counts_below_one_are_refused() -> None:
             with_walks(store, steps)
     with pytest.raises(GraphError, match="no number of eigenvectors"):
         with_eigenvectors(store, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_the_degree_profile_is_that_of_pyg() -> None:
+    from torch_geometric.transforms import LocalDegreeProfile  # costs seconds that the other tests need not wait for
+
+    store = store_of(random_graph(9, 3), (3, []), cycle(5), random_graph(4, 1))
+    profiles = with_degree_profile(store).nodes
+    for number, data in enumerate(store.to_data()):
+        data.num_nodes, data.x = len(data.x), None
+        rows = slice(*store.node_offsets[number : number + 2].tolist())
+        assert torch.allclose(profiles[rows], LocalDegreeProfile()(data).x, atol=1e-5)
+    assert profiles[9:12].abs().sum() == 0 and (profiles[12:17] == torch.tensor([2.0, 2, 2, 2, 0])).all()

@@ -9,13 +9,13 @@ import polars as pl
 
 from ..errors import DataError
 from .columns import CLEAR, TIME_NAMES, nearest
+from .kinds import ENDS
 from .table import Table, read
 from .times import looks_like_times
 
 if TYPE_CHECKING:
     from graphs.sensor_graph import SensorGraph
 
-_ENDS = (("src", "dst"), ("source", "destination"), ("source", "target"), ("from", "to"), ("head", "tail"))
 _WEIGHTS = ("weight", "w", "edge_weight", "strength")
 _PERIODS = (
     "month",
@@ -38,7 +38,7 @@ def read_edges(source: Any, variates: Sequence[str], *, add_reverse: bool = True
 
     table = source if isinstance(source, Table) else read(source)
     plain = {name.strip().lower().replace(" ", "_"): name for name in reversed(list(table.schema))}
-    ends = next(((plain[a], plain[b]) for a, b in _ENDS if a in plain and b in plain), None)
+    ends = next(((plain[a], plain[b]) for a, b in ENDS if a in plain and b in plain), None)
     if ends is None:
         raise DataError(f'{table.origin}: no columns "src" and "dst".', nearest("src", table))
     weight = next((plain[name] for name in _WEIGHTS if name in plain), None)
@@ -93,7 +93,7 @@ def _numbered(table: Table, name: str, variates: Sequence[str]) -> np.ndarray:
 def _require_all(table: Table, edges: np.ndarray, variates: Sequence[str]) -> None:
     named = np.bincount(edges.ravel(), minlength=len(variates)) > 0
     if not named.all():
-        absent = [variates[number] for number in np.flatnonzero(~named)]
+        absent = [variates[number] for number in np.flatnonzero(~named).tolist()]
         listed = ", ".join(f'"{name}"' for name in absent[:5]) + (" …" if len(absent) > 5 else "")
         raise DataError(
             f"{table.origin}: no edge names {len(absent)} of the {len(variates)} variates: {listed}.",

@@ -1,7 +1,8 @@
 """Tables of graphs, one a row, as users of OGB and PyG store them; or lists of PyG's `Data`: read into a graph store.
 
 Columns: `edge_index`, `node_feat`, and perhaps `edge_feat`, `y`, `split`, `num_nodes`, `graph_id`, or their names
-elsewhere. Lists may be nested or written row by row. Repairs go to the ledger of the table.
+elsewhere. Lists may be nested or written row by row. Where there are no edges, molecules under `smiles` are read.
+Repairs go to the ledger of the table.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from ..errors import DataError, UsageError
 from . import graph_columns as gc
 from .catalogue import PARTS
 from .columns import nearest
+from .molecules import SMILES, with_graphs
 from .table import Ledger, Table, read
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ def read_graphs(source: Any, data: GraphData | None = None, *, labelled: bool = 
     if isinstance(source, Sequence) and not isinstance(source, str):
         return _from_data(source, data, labelled=labelled)
     table = source if isinstance(source, Table) else read(source)
+    smiles = gc.found(table, SMILES)
+    if smiles is not None and gc.found(table, gc.EDGES) is None:
+        table = with_graphs(table, smiles)
     columns = _columns(table, data, labelled=labelled)
     store = _store(table, columns, data)
     given = None if columns.split is None else _given_parts(table, columns.split)
@@ -117,7 +122,8 @@ def _columns(table: Table, data: GraphData, *, labelled: bool) -> _Columns:
         None if split == "none" or not labelled else split,
         gc.found(table, gc.IDS),
     )
-    known = {*vars(columns).values(), *targets, gc.found(table, gc.EDGE_COUNTS), gc.found(table, gc.SPLIT)}
+    told = (gc.found(table, names) for names in (gc.EDGE_COUNTS, gc.SPLIT, SMILES))
+    known = {*vars(columns).values(), *targets, *told}
     for name in table.schema:
         if name not in known:
             table.ledger.repair("column-dropped", 1, name, "no part of a graph")

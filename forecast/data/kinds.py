@@ -1,14 +1,29 @@
-"""Tables that hold no series: the edges of a graph, events, and features with one row for each id."""
+"""What kind of data a table holds: series, events or graphs; and tables that hold none of these."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import polars as pl
 
 from ..errors import DataError
+from .event_columns import tells_events
 from .table import Table
 from .times import looks_like_times
 
-_ENDS = (("src", "dst"), ("source", "destination"), ("source", "target"), ("from", "to"), ("head", "tail"))
+Kind = Literal["series", "events", "graphs"]
+
+ENDS = (("src", "dst"), ("source", "destination"), ("source", "target"), ("from", "to"), ("head", "tail"))
+
+
+def looks_like(table: Table) -> Kind:
+    """The kind of data that a table holds, by names and contents of its columns.
+
+    "graphs" has a graph in each row, under `edge_index`; "events" has a source, a destination and a time in each row;
+    all else is taken for "series", whose reader says what is wrong with a table of none.
+    """
+    if "edge_index" in table.schema:
+        return "graphs"
+    return "events" if tells_events(table) else "series"
 
 
 def require_series(table: Table, head: pl.DataFrame, time: str | None, id_names: Sequence[str]) -> None:
@@ -17,7 +32,7 @@ def require_series(table: Table, head: pl.DataFrame, time: str | None, id_names:
     `head` is its first rows, `id_names` what an id column is called.
     """
     plain = {name.strip().lower().replace(" ", "_"): name for name in head.columns}
-    for one, other in _ENDS:
+    for one, other in ENDS:
         if one in plain and other in plain and _label(head[plain[one]]) and _label(head[plain[other]]):
             raise DataError(
                 f'{table.origin}: "{plain[one]}" and "{plain[other]}" are the two ends of an edge; '

@@ -84,6 +84,11 @@ def find_layout(body: bytes, name: str) -> Layout:
     begin = lines[first].offset if first < len(lines) else len(body)
     end, dropped = _footer(body, begin, delimiter, kinds)
     repairs = []
+    if text is not None and (several := _told_apart(text, width, delimiter)) is not None:
+        last = cells_of(text, delimiter)[-1]
+        what = f"{quoted(last)} stands for {len(several)} columns: {several[0]} to {several[-1]}"
+        repairs.append(("header-skipped", len(several), f"line {(row or 0) + 1}", what))
+        text = delimiter.join([*cells_of(text, delimiter)[:-1], *several])
     if skipped:
         what = f"lines above the data and not its header, first {quoted(skipped[0].text)}"
         repairs.append(("header-skipped", len(skipped), _place(skipped[0]), what))
@@ -180,7 +185,10 @@ def _aligned(sample: Sequence[str]) -> bool:
     numbers = sum(bool(_NUMBER.match(row[-1])) for row in full) >= 0.8 * (len(full) - 1)
     named = len(rows[0]) == width and not any(map(_kind, rows[0]))
     runs = sum("  " in line.strip() or "\t" in line.strip() for line in sample) > len(sample) / 2
-    return len(full) > 2 and numbers and (named or runs)
+    # One blank between plain digits parts them, unless it may group thousands.
+    digits = width > 2 and all(cell.isascii() and cell.isdigit() for row in full for cell in row)
+    apart = digits and any(len(cell) != 3 for row in full for cell in row[1:])
+    return len(full) > 2 and numbers and (named or runs or apart)
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:
@@ -266,6 +274,14 @@ def _matched(header: str, cells: Sequence[Sequence[str]], first: int, width: int
     if len(names) == width - 1 and all(row[-1] == "" for row in rows):
         return header + delimiter
     return header.rstrip()[:-1] if len(names) == width + 1 and names[-1] == "" else header
+
+
+def _told_apart(header: str, width: int, delimiter: str) -> list[str] | None:
+    """Names for the columns that the last name of a header stands for, as `comma_separated_list_of_features` does."""
+    names = cells_of(header, delimiter)
+    if len(names) < 2 or len(names) >= width or not re.search(r"(?i)(?:^|_)list(?:_|$)", names[-1]):
+        return None
+    return [f"feature_{number}" for number in range(width - len(names) + 1)]
 
 
 # The end

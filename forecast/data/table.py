@@ -119,18 +119,20 @@ class Table:
 
 
 def read(
-    source: "str | Path | pl.DataFrame | pl.LazyFrame | pandas.DataFrame", decimal: Decimal | None = None
+    source: "str | Path | pl.DataFrame | pl.LazyFrame | pandas.DataFrame | Table", decimal: Decimal | None = None
 ) -> Table:
     """A table from a path (CSV, Parquet, folder or glob of Parquet parts, "-" for standard input) or a frame.
 
-    `decimal` settles whether "1,234" has a decimal or a thousands mark, where the column does not tell. Raises
-    DataError for what is missing, empty, ragged, damaged or no table at all.
+    A `Table` is given back. `decimal` settles whether "1,234" has a decimal or a thousands mark, where the column does
+    not tell. Raises DataError for what is missing, empty, ragged, damaged or no table at all.
     """
     table = _read(source, decimal)
     return table if decimal is None else replace(table, decimal=decimal)
 
 
 def _read(source: Any, decimal: Decimal | None) -> Table:
+    if isinstance(source, Table):
+        return source
     if isinstance(source, pl.DataFrame):
         return _framed(source.lazy(), source.height, "polars")
     if isinstance(source, pl.LazyFrame):

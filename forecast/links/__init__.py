@@ -1,0 +1,1 @@
+"""Links of event graphs: trained, scored, stored and predicted."""
