@@ -7,6 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audited import Audit
+    from .auditing import audit
+    from .backtested import Backtest
+    from .backtesting import backtest
     from .comparison import Comparison, compare
     from .diagnosis import Diagnosis, doctor
     from .errors import ArtifactError, DataError, ForecastError, GateError, UsageError
@@ -22,6 +26,10 @@ _HOME = {
     "Run": "fitting",
     "predict": "prediction",
     "explain": "explanation",
+    "audit": "auditing",
+    "backtest": "backtesting",
+    "Backtest": "backtested",
+    "Audit": "audited",
     "compare": "comparison",
     "Comparison": "comparison",
     "register": "registration",
@@ -31,6 +39,8 @@ _HOME = {
 }
 __all__ = [
     "ArtifactError",
+    "Audit",
+    "Backtest",
     "Comparison",
     "DataError",
     "Diagnosis",
@@ -38,6 +48,8 @@ __all__ = [
     "GateError",
     "Run",
     "UsageError",
+    "audit",
+    "backtest",
     "compare",
     "doctor",
     "explain",

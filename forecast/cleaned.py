@@ -52,11 +52,12 @@ def step_share(found: Origin) -> tuple[float, int]:
     return (1 - longer / len(steps) if len(steps) else 1.0), longer
 
 
-def clean_table(table: Table, frame: SeriesFrame) -> pl.DataFrame:
+def clean_table(table: Table, frame: SeriesFrame, split_col: str | None = None) -> pl.DataFrame:
     """The table as it would be without a fault: sorted, regular, a row for every step, numbers where numbers are.
 
     Ids, times and numbers keep their type where every value could, and a number that no repair touched all its digits.
-    Columns that are not used are left out; a file without a header gets names. A long table stays long.
+    Columns that are not used are left out, but for `split_col`, which marks the hold-out: a step that had no row has
+    the mark of the row before it. A file without a header gets names. A long table stays long.
     """
     schema, found = frame.schema, origin(table, frame)
     table = joined(shaped(table, schema), schema.keys)
@@ -83,6 +84,9 @@ def clean_table(table: Table, frame: SeriesFrame) -> pl.DataFrame:
         for number, name in enumerate(names):
             values = block.T.reshape(-1) if panel else block[:, number]
             columns[name] = _exact(table, name, values, source)
+    if split_col is not None:
+        marks = pl.DataFrame({split_col: _gathered(table.collect(split_col).to_series(), source)})
+        columns[split_col] = marks.select(pl.all().forward_fill().backward_fill().over(pl.Series(owner))).to_series()
     if schema.keys:
         del columns[str(schema.id)]
     return pl.DataFrame([columns[name] for name in dict.fromkeys((*table.schema, *columns)) if name in columns])
@@ -97,7 +101,7 @@ def _exact(table: Table, name: str, values: np.ndarray, source: np.ndarray) -> p
         given = numbers.values.alias(name) if numbers is not None else given.cast(pl.Float64, strict=False)
         if ((given % 1 == 0) & (given.abs() < 2**53)).all():
             given = given.cast(pl.Int64)
-    exact = given.gather(pl.Series(source).set(pl.Series(source < 0), None))
+    exact = _gathered(given, source)
     if exact.dtype.is_float():
         exact = exact.fill_nan(None)
     same = exact.cast(pl.Float32).eq_missing(rounded)
@@ -107,3 +111,8 @@ def _exact(table: Table, name: str, values: np.ndarray, source: np.ndarray) -> p
         return exact.set(~same, None)
     # Through text: 0.1 as float32 is 0.10000000149 as float64.
     return exact.cast(pl.Float64).zip_with(same, rounded.cast(pl.String).cast(pl.Float64))
+
+
+def _gathered(given: pl.Series, source: np.ndarray) -> pl.Series:
+    """The values of the table rows `source` (N,), null for -1."""
+    return given.gather(pl.Series(source).set(pl.Series(source < 0), None))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from .console import Progress, echo, log, print_json, tell_ledger, width
+from .console import Progress, echo, log, print_json, show_model, tell_read, width
 from .errors import ForecastError, UsageError
 
 app = typer.Typer(
@@ -182,7 +182,9 @@ def register(
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
-    data: Annotated[str, typer.Argument(help="The recent past: CSV, Parquet, or - for standard input.")],
+    data: Annotated[
+        str, typer.Argument(help="The recent past of series, or queries of links: CSV, Parquet, - for standard input.")
+    ],
     output: Annotated[str, typer.Option("-o", "--output", help="Forecast file: .csv or .parquet.")],
     horizon: Horizon = None,
     levels: Levels = None,
@@ -191,11 +193,17 @@ def predict(
         str | None, typer.Option("--future", help="Table of known-future covariates after the end of the data.")
     ] = None,
     static: Static = None,
+    history: Annotated[
+        str | None, typer.Option("--history", help="Table of the events since the fit, for a model of links.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Rank the likeliest destinations of each query: source and time.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Forecast the real future of a file."""
+    """Forecast the real future of a file, or score queries of links."""
     from .data import table
     from .prediction import predict as run_predict
 
@@ -210,23 +218,25 @@ def predict(
         wide=wide,
         future=_existing(future),
         static=_existing(static),
+        history=history,
+        top_k=top_k,
         told=read.update,
     )
     table.write(forecast, output)
     if read and not quiet and not as_json:
-        log(f"{read['source']}: {read['rows']:,} rows, {read['series']:,} series")
-        tell_ledger(read)
-        if some := read["unseen"]:
-            names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
-            log(f"unseen   {len(some):,} not met at the fit, scaled by their own values: {names}")
-    time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
-    facts = {"rows": len(forecast), "first": str(time.min()), "last": str(time.max()), "output": output}
+        tell_read(read)
+    facts = {"rows": len(forecast), "output": output}
+    if "yhat" in forecast.columns or wide:
+        time = forecast["ds"] if "ds" in forecast.columns else forecast.to_series(0)
+        first, last = read.get("span") or (time.min(), time.max())  # older models do not tell it
+        facts |= {"first": str(first), "last": str(last)}
     if as_json:
         print_json(
             {"model": model, **facts, **{key: read[key] for key in ("repairs", "warnings", "unseen") if key in read}}
         )
     elif not quiet:
-        echo(f"{output}: {len(forecast):,} rows, {facts['first']} to {facts['last']}")
+        span = f", {facts['first']} to {facts['last']}" if "first" in facts else ""
+        echo(f"{output}: {len(forecast):,} rows{span}")
 
 
 @app.command()
@@ -263,6 +273,114 @@ def explain(
         found.save(output)
     if as_json:
         print_json({**found.document(), "output": output})
+    elif not quiet:
+        echo(found.text())
+        if output is not None:
+            echo(f"written to {output}")
+
+
+@app.command()
+def audit(
+    model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/NAME/3, runs:/… or a model folder.")],
+    data: Annotated[str, typer.Argument(help="Data with known answers: CSV, Parquet, - or a catalogued name.")],
+    origins: Annotated[int, typer.Option(help="Days behind which everything is changed.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the days and of what is put in place of the future.")] = 0,
+    static: Static = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show that nothing after its origin reaches a forecast; exit code 4 for a leak."""
+    from .auditing import audit as run_audit
+
+    found = run_audit(
+        model,
+        _existing(data),
+        origins=origins,
+        seed=seed,
+        static=_existing(static),
+        told=None if quiet or as_json else lambda text: log(f"{text} …"),
+    )
+    if as_json:
+        print_json(found.document())
+    elif not quiet:
+        echo(found.text())
+    if found.error is not None:
+        if not as_json:
+            log(f"{found.error.message}\n{found.error.hint}")
+        raise typer.Exit(found.error.exit_code)
+
+
+@app.command()
+def backtest(
+    data: Data = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model to fit, or a stored one: models:/NAME@champion, a folder.")
+    ] = None,
+    config: ConfigFile = None,
+    windows: Annotated[int, typer.Option(help="Cutoffs to forecast from.")] = 5,
+    step: Annotated[int | None, typer.Option(help="Rows between two cutoffs; default the horizon.")] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit anew at each cutoff, not only at the first.")] = False,
+    horizon: Horizon = None,
+    lookback: Lookback = None,
+    target: Target = None,
+    variates: Variates = None,
+    known_future: KnownFuture = None,
+    static: Static = None,
+    id_col: IdCol = None,
+    time_col: TimeCol = None,
+    freq: Freq = None,
+    resample: Resample = None,
+    dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
+    strict: Strict = None,
+    levels: Annotated[str, typer.Option(help="Prediction intervals in per cent.")] = "80,95",
+    time_limit: Annotated[str | None, typer.Option(help="Stop training of each fit after e.g. 90s, 10m, 2h.")] = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    device: Device = None,
+    experiment: Experiment = None,
+    settings: Settings = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="Table of the forecasts: .csv or .parquet.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Forecast from past cutoffs with what was known there, and score what came."""
+    from .backtesting import backtest as run_backtest
+    from .data import table
+
+    given = _given(
+        lookback=lookback, target=target, variates=variates, known_future=known_future, id_col=id_col,
+        time_col=time_col, freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
+        strict=strict, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
+        experiment=experiment,
+    )  # fmt: skip
+    if output is not None:
+        table.require_writable(output)
+        if data is not None:
+            _refuse_overwriting(data, output)
+    found = run_backtest(
+        data,
+        model,
+        windows=windows,
+        step=step,
+        refit=refit,
+        horizon=horizon,
+        levels=_levels(levels),
+        static=static,
+        config=config,
+        settings=settings or (),
+        progress=None if quiet or as_json else Progress(),
+        **given,
+    )
+    if output is not None:
+        table.write(found.table, output)
+    if as_json:
+        print_json({**found.document, "output": output})
     elif not quiet:
         echo(found.text())
         if output is not None:
@@ -360,7 +478,10 @@ def doctor(
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
+    resample: Resample = None,
     dates: Dates = None,
+    decimal: DecimalMark = None,
+    missing_codes: MissingCodes = None,
     settings: Settings = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -372,7 +493,8 @@ def doctor(
 
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
-        freq=freq, dates=dates, known_future=known_future, static=static, edges=edges,
+        freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
+        known_future=known_future, static=static, edges=edges,
     )  # fmt: skip
     if data is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")
@@ -443,13 +565,7 @@ def info(
     if as_json:
         print_json(described)
         return
-    shape, settings, columns = described["shape"], described["model"], described["schema"]
-    echo(f"{settings.pop('name')}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
-    echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
-    echo(f"variates  {len(described['variates'])}: {', '.join(described['variates'][:12])}")
-    echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
-    for key, value in described["facts"].items():
-        echo(f"{key}  {value}")
+    show_model(described)
 
 
 @config_app.command("show")
@@ -546,8 +662,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = command.main(arguments, prog_name="forecast", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        same = "compare" in arguments[:1]
-        hint = "The same command goes on from here." if same else "A fit goes on with forecast fit --resume RUN."
+        hints = {"compare": "The same command goes on from here.", "backtest": "The same command begins anew."}
+        hint = hints.get("".join(arguments[:1]), "A fit goes on with forecast fit --resume RUN.")
         return _fail(arguments, 130, "Interrupted.", hint)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -145,7 +145,7 @@ def _scored(cell: Cell, place: str, parent: str, progress: Progress) -> tuple[di
     from .leaderboard import METRICS, named
 
     words = f"{place}: {named(cell.place)}"
-    told = None if isinstance(progress, Silent) else _OfCell(progress)
+    told = None if isinstance(progress, Silent) else OfCell(progress)
     error = None
     document: Mapping[str, Any] | None = None
     try:
@@ -181,7 +181,7 @@ def _scored(cell: Cell, place: str, parent: str, progress: Progress) -> tuple[di
     return row | (document["scores"][cell.config.name] if document else {}), document
 
 
-class _OfCell:
+class OfCell:
     """Passes on what the fit of a cell says, but for its data and its table, which are shown once for all cells."""
 
     def __init__(self, progress: Progress) -> None:

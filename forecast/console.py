@@ -51,6 +51,9 @@ class Progress:
             echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>28}")
             values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in found.items()}
             _show_scores([name for _, name in _SERIES], values, min)
+            _show_steps(document)
+            if "search" in document:
+                _show_search(document)
         if coverage := document.get("coverage"):
             echo("intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in coverage.items()))
         echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
@@ -62,7 +65,16 @@ def _series_understood(facts: Mapping[str, Any]) -> None:
     some = facts["forecasts"]
     names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
     log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
+    if graph := facts.get("graph"):
+        log(_graph(graph))
     log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
+
+
+def _graph(told: Mapping[str, Any]) -> str:
+    edges = f"{told['edges']:,} edges, those that run back among them"
+    if told["source"] == "correlation":
+        return f"graph: {edges}, between variates that correlate most in the training part; --edges gives others"
+    return f"graph: {edges}, {'with' if told['weights'] else 'without'} weights, of {told['source']}"
 
 
 def _events_understood(facts: Mapping[str, Any]) -> None:
@@ -85,6 +97,36 @@ def tell_ledger(facts: Mapping[str, Any]) -> None:
         log(f"warning  {caution['kind']}: {caution['column']} {caution['value']} ({caution['count']:,})")
 
 
+def tell_read(facts: Mapping[str, Any]) -> None:
+    """Say what was read to forecast from, its ledger, and what the model has not met."""
+    if "series" in facts:
+        log(f"{facts['source']}: {facts['rows']:,} rows, {facts['series']:,} series")
+        meaning = "not met at the fit, scaled by their own values"
+    else:
+        log(f"{facts['source']}: {facts['rows']:,} queries, {facts['events']:,} events since the fit")
+        meaning = "nodes without a past, scored as such"
+    tell_ledger(facts)
+    if some := facts["unseen"]:
+        log(f"unseen   {len(some):,} {meaning}: {', '.join(some[:8])}{', …' if len(some) > 8 else ''}")
+
+
+def show_model(described: Mapping[str, Any]) -> None:
+    """Describe a stored model from what its `model.json` says."""
+    shape, settings = described["shape"], dict(described["model"])
+    name = settings.pop("name")
+    if described.get("task", "series") == "series":
+        columns, variates = described["schema"], described["variates"]
+        echo(f"{name}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
+        echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
+        echo(f"variates  {len(variates)}: {', '.join(variates[:12])}")
+    else:
+        echo(f"{name}: links of {shape['nodes']:,} nodes, {shape['edge_features']:,} features an event")
+        echo("columns   " + ", ".join(f"{end} {column}" for end, column in described["ends"].items()))
+    echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    for key, value in described["facts"].items():
+        echo(f"{key}  {value}")
+
+
 def _show_scores(heads: Sequence[str], values: Mapping[str, list[float | None]], best_of: Callable[..., Any]) -> None:
     """Print one table, the model first: its values under the heads, the best of each column marked."""
     best = [
@@ -97,6 +139,29 @@ def _show_scores(heads: Sequence[str], values: Mapping[str, list[float | None]],
         marks = ["*" if v is not None and v == top else " " for v, top in zip(row, best, strict=True)]
         echo(f"{who:<{name}}" + "".join(f"{text + mark:>12}" for text, mark in zip(texts, marks, strict=True)))
     echo("* best of its column")
+
+
+def _show_steps(document: Mapping[str, Any]) -> None:
+    """Print the errors at single steps, where they were measured."""
+    found = {**document["scores"], **document.get("controls", {})}
+    steps = next(iter(found.values())).get("steps", {})
+    for step in steps:
+        echo(f"\nstep {step}, original units, mape in per cent")
+        _show_scores(list(steps[step]), {who: list(one["steps"][step].values()) for who, one in found.items()}, min)
+
+
+def _show_search(document: Mapping[str, Any]) -> None:
+    """Print what a search found, how sure it was, and how one operator in every layer does instead."""
+    found = document["search"]
+    echo(f"\nsearched in {found['epochs']} epochs: {', '.join(found['operators'])}")
+    for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
+        undecided = f", undecided: below {found['min_margin']:g}" if layer in found["undecided"] else ""
+        echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
+    echo("\ncontrols: the same operator in every layer, trained alike")
+    own = {document["model"]: document["scores"][document["model"]], **document["controls"]}
+    values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in own.items()}
+    _show_scores([name for _, name in _SERIES], values, min)
 
 
 def width() -> int:

@@ -69,7 +69,10 @@ class Diagnosis:
     @property
     def table(self) -> Any:
         """The clean table, in the frame library that the data came in; polars for a path."""
-        return table.to_library(clean_table(self._found.table, self._found.whole), self.library)
+        return table.to_library(self._clean(), self.library)
+
+    def _clean(self) -> pl.DataFrame:
+        return clean_table(self._found.table, self._found.whole, self._found.split_col)
 
     def text(self, width: int = 80) -> str:
         """Give the page as lines of text of at most `width` characters, the command to run and names aside."""
@@ -77,7 +80,7 @@ class Diagnosis:
 
     def fix(self, path: str | Path) -> int:
         """Write the clean table (.csv or .parquet), in one go, and give its number of rows."""
-        clean = clean_table(self._found.table, self._found.whole)
+        clean = self._clean()
         table.write(clean, path)
         return clean.height
 
@@ -172,7 +175,8 @@ def suggested(planned: Read, usual: Strength) -> tuple[str, str]:
     data = planned.config.data
     assert data.horizon is not None and data.lookback is not None
     first, last = planned.split.train.T
-    windows = int(np.maximum(last - first - data.lookback - data.horizon + 1, 0).sum())
+    first = np.maximum(first, planned.frame.offsets[:-1] + data.lookback)  # published borders begin behind it already
+    windows = int(np.maximum(last - first - data.horizon + 1, 0).sum())
     variates = planned.frame.values.shape[1]
     told = f"{windows:,} training windows of {variates:,} variate{'' if variates == 1 else 's'}"
     if windows * planned.frame.schema.targets < _FEW:

@@ -1,6 +1,5 @@
 """explain: which inputs a stored model's forecasts use, and where its attention goes."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,18 +7,18 @@ import numpy as np
 import torch
 
 from .attention import attention_maps, profiles
-from .bundle import open_folder
 from .data import table
 from .data.calendar import times_at
 from .data.covariates import only_history
-from .data.frame import Schema, SeriesFrame, frame_series
+from .data.frame import SeriesFrame
 from .data.times import spoken
 from .data.windows import WindowDataset, origins
 from .errors import DataError, UsageError, own
 from .explained import Explanation
 from .fitted import window_buffer
+from .hindsight import framed, trained_until
 from .importance import permutation_importance, seconds_of_a_pass, sources_of
-from .prediction import locate
+from .prediction import opened
 
 _WINDOWS = (8, 200)  # fewest and most that are used unless a number is given
 _WORK = 2_000_000_000  # values that pass through the network at most, where that leaves enough windows
@@ -48,9 +47,7 @@ def explain(
     for name, number in (("windows", windows), ("repeats", repeats)):
         if number is not None and number < 2:
             raise UsageError(f"{number} {name}: importance needs at least 2.", f"Ask for 2 {name} or more.")
-    fitted = getattr(model, "fitted", model)
-    if not hasattr(fitted, "network"):
-        fitted = open_folder(locate(model))
+    fitted = opened(model)
     try:
         return _explained(
             fitted, table.read(data, fitted.schema.decimal), windows, repeats, seed, static, told or (lambda text: None)
@@ -68,7 +65,7 @@ def _explained(
     static: Any,
     told: Callable[[str], None],
 ) -> Explanation:
-    frame = _frame(fitted, read, static)
+    frame = only_history(framed(fitted, read, static))
     variates = tuple(str(name) for name in frame.names)
     tokens = (*variates, *fitted.marks, *frame.schema.known)
     sources = sources_of(fitted, variates)
@@ -104,24 +101,6 @@ def _explained(
     )
 
 
-def _frame(fitted: Any, read: table.Table, static: Any) -> SeriesFrame:
-    """Read the table with the columns of the fit; raises DataError where they, or the ids of a panel, are others."""
-    schema = Schema(**dataclasses.asdict(fitted.schema))  # this version's: a stored model has a class of its own
-    frame = only_history(frame_series(read, schema))
-    names = tuple(str(name) for name in frame.names)
-    if not getattr(fitted.network, "any_variates", False) and names != tuple(fitted.variates):
-        raise DataError(
-            f"{fitted.name} was trained on {len(fitted.variates)} variates in a fixed order; {read.origin} differs: "
-            f"{', '.join(sorted(set(names) ^ set(fitted.variates))) or 'the order'}.",
-            "Give the same series as at the fit.",
-        )
-    if not getattr(fitted, "features", ()):
-        if static is not None:
-            raise UsageError("Static features were given, but the model has none.", "Leave out --static.")
-        return frame
-    return dataclasses.replace(frame, static=fitted.static_of(frame, static))
-
-
 def _windows(fitted: Any, frame: SeriesFrame) -> tuple[WindowDataset, bool]:
     """Give the windows of a scaled frame that forecast nothing of the training part, or all if these are below two."""
     lookback, horizon = fitted.shape.lookback, fitted.shape.horizon
@@ -136,7 +115,9 @@ def _windows(fitted: Any, frame: SeriesFrame) -> tuple[WindowDataset, bool]:
             f"need {lookback + horizon + 1}.",
             "Give more of the past: explaining needs windows whose answers are known.",
         )
-    unseen = torch.from_numpy(_times(frame, found.numpy() + 1) > _trained_until(fitted))
+    until = trained_until(fitted)  # without times of its own a table has none to compare it with
+    first = _times(frame, found.numpy() + 1)
+    unseen = torch.from_numpy(np.zeros(len(first), bool) if until is None else first > until)
     apart = int(unseen.sum()) >= 2
     return WindowDataset(
         window_buffer(frame, fitted.marks),
@@ -145,16 +126,6 @@ def _windows(fitted: Any, frame: SeriesFrame) -> tuple[WindowDataset, bool]:
         horizon,
         frame.values.shape[1] if every else fitted.shape.targets,
     ), apart
-
-
-def _trained_until(fitted: Any) -> int:
-    """Give the last time of the training part; without times of its own a table has none to compare it with."""
-    trained = fitted.facts.get("trained_on")
-    if not trained or fitted.schema.time is None:
-        return int(np.iinfo(np.int64).max)
-    if fitted.schema.freq == "1":
-        return int(trained[1])
-    return int(np.datetime64(trained[1], "us").astype(np.int64))
 
 
 def _times(frame: SeriesFrame, rows: np.ndarray) -> np.ndarray:

@@ -205,7 +205,8 @@ class Fitted:
         trained one is a slice; a longer one is refused with UsageError. A series shorter than the lookback is padded in
         front as unseen; a series or variate that the model was not trained on is scaled by its own values and gets
         intervals pooled over the trained variates. `told` is called with what was read: rows, series, repairs,
-        warnings, and what is new to the model as `unseen`. Raises DataError when the table does not fit the model.
+        warnings, what is new to the model as `unseen`, and `span`, the first and the last time of the forecast.
+        Raises DataError when the table does not fit the model.
         """
         steps = self.shape.horizon if horizon is None else horizon
         if not 1 <= steps <= self.shape.horizon:
@@ -225,9 +226,9 @@ class Fitted:
         ends = history_ends(frame)
         require_known(frame, ends, self.shape.horizon, read.origin)
         frame = replace(frame, static=self.static_of(frame, static))
-        if told is not None:
-            told(self._facts_of(read, frame))
         recent = _recent(frame, ends, self.shape.lookback, self.shape.horizon)
+        if told is not None:
+            told({**self._facts_of(read, frame), "span": self._span(recent, steps)})
         forecast = self._forecast(recent, steps, levels, wide)
         if not wide:
             names = frame.names[: len(frame.names) if self.shape.targets == self.shape.variates else self.shape.targets]
@@ -252,6 +253,12 @@ class Fitted:
             **read.ledger.to_dict(),
             "unseen": unseen,
         }
+
+    def _span(self, recent: SeriesFrame, steps: int) -> list[str]:
+        """The first and the last time of a forecast, as its table writes them."""
+        after = self.shape.lookback + np.array([0, steps - 1])
+        times = calendar.times_at(recent.start[:, None], after, recent.frequency, recent.time_type.zone)
+        return [str(time) for time in restore(np.array([times.min(), times.max()]), recent.time_type)]
 
     def static_of(self, frame: SeriesFrame, given: Any) -> np.ndarray:
         """Give the static features of the frame's series, (S, V or 1, C_S), from a table or as they were at the fit.
@@ -326,7 +333,7 @@ class Fitted:
             columns[f"yhat_lo_{level}"], columns[f"yhat_hi_{level}"] = values - half, values + half
         after = np.arange(steps) + self.shape.lookback
         times = calendar.times_at(recent.start[:, None], after, recent.frequency, recent.time_type.zone)  # (S, H)
-        return _long(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
+        return long_table(recent, targets, times, columns) if not wide else _wide(recent, targets, times, columns)
 
     def scaler_for(self, frame: SeriesFrame, end: np.ndarray | None = None) -> tuple[Scaler, np.ndarray]:
         """Give the scaler of `frame`'s series and variates, and the trained number of each variate (-1: unseen).
@@ -378,7 +385,7 @@ def _recent(frame: SeriesFrame, ends: np.ndarray, lookback: int, horizon: int) -
     )
 
 
-def _long(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
+def long_table(frame: SeriesFrame, targets: int, times: np.ndarray, columns: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """One row a series, variate and step: `unique_id, ds` and the columns (S, H, V_out)."""
     series, steps = times.shape
     names = frame.names[:targets]

@@ -32,9 +32,9 @@ def predict(
     `static` the features of series that the model was not trained on. A model of links scores the queries of `data`,
     or ranks the `top_k` destinations of each; `history` has the events since its training.
 
-    `told` is called with what was read: `source`, `rows`, `repairs`, `warnings`, `unseen` …; a model stored before this
-    was added does not tell. Raises ArtifactError for a model that cannot be used, UsageError for an option that it does
-    not have, DataError for data that do not fit it.
+    `told` is called with what was read: `source`, `rows`, `repairs`, `warnings`, `unseen` …, and the `span` of the
+    forecast; a model stored before this was added does not tell. Raises ArtifactError for a model that cannot be used,
+    UsageError for an option that it does not have, DataError for data that do not fit it.
     """
     fitted = model if hasattr(model, "predict") else open_folder(locate(model))
     options = {
@@ -57,6 +57,12 @@ def predict(
         return fitted.predict(data, **given)
     except Exception as error:
         raise own(error) from error.__cause__
+
+
+def opened(model: Any) -> Any:
+    """Give the fitted model behind what `predict` takes; raises ArtifactError for one that cannot be used."""
+    fitted = getattr(model, "fitted", model)
+    return fitted if hasattr(fitted, "network") else open_folder(locate(model))
 
 
 def locate(model: str | os.PathLike[str]) -> Path:

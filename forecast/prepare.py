@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import DataConfig, RunConfig
+from .config import RunConfig
 from .data import calendar, catalogue, split, table
 from .data.cards import Card, EventCard
 from .data.covariates import Feature, only_history, read_static
 from .data.frame import SeriesFrame, fingerprint, frame_series, owner_of_rows, refuse_repairs, understand
-from .data.holdout import find_holdout, held_out, usual_count
+from .data.holdout import HeldOut, find_holdout, held_out
 from .data.scale import Scaler
 from .data.schema import Schema, axis_for, shaped
 from .data.short import note_short, padded, rows_needed
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .data.windows import WindowDataset, WindowShape
     from .fitted import Fitted
 
+_SERVED = 0.95  # share of the series that a lookback leaves a training window
 _USUAL = {
     "h": 24,
     "D": 14,
@@ -179,19 +180,21 @@ def plan(found: Understood) -> Read:
     config, card, read_table, frame, features = found.config, found.card, found.table, found.frame, found.features
     data, schema, split_col = config.data, frame.schema, found.split_col
     seasons = calendar.seasons(frame.frequency)
-    held = None if split_col is None else held_out(read_table, frame, split_col, data.horizon)[1]
-    data = _lengths(data, frame, seasons, held)
-    assert data.horizon is not None and data.lookback is not None
+    held = None if split_col is None else held_out(read_table, frame, split_col)
+    horizon = data.horizon or _horizon(frame, seasons, held)
+
+    def cut(lookback: int) -> split.Split:
+        if card is not None:
+            return _published(card, read_table, frame, lookback)
+        return split.by_fraction(frame, data.split, horizon) if held is None else held.split(frame, horizon)
+
+    lookback = data.lookback or _lookback(cut(1).train_end - frame.offsets[:-1], horizon, seasons)
+    data = replace(data, horizon=horizon, lookback=lookback)
     if data.short_series == "pad":
         shares = data.split if held is None else (1.0, 0.0, 0.0)
-        frame = padded(frame, rows_needed(data.lookback, data.horizon, shares), read_table.ledger)
-    if card is not None:
-        parts = _published(card, read_table, frame, data.lookback)
-    elif split_col is not None:
-        parts, _ = held_out(read_table, frame, split_col, data.horizon)
-    else:
-        parts = split.by_fraction(frame, data.split, data.horizon)
-    note_short(frame, parts, data.lookback, data.horizon, read_table.ledger)
+        frame = padded(frame, rows_needed(lookback, horizon, shares), read_table.ledger)
+    parts = cut(lookback)
+    note_short(frame, parts, lookback, horizon, read_table.ledger)
     if data.strict:
         refuse_repairs(read_table)
     marks = data.marks
@@ -208,8 +211,8 @@ def plan(found: Understood) -> Read:
         "forecasts": [str(name) for name in frame.names[: frame.schema.targets]],
         "known_future": list(schema.known),
         "static": list(dict.fromkeys(feature.column for feature in features)),
-        "lookback": data.lookback,
-        "horizon": data.horizon,
+        "lookback": lookback,
+        "horizon": horizon,
         "freq": frame.frequency.alias,
         "span": span(frame, np.stack([frame.offsets[:-1], frame.offsets[1:]], axis=1)),
         "source": read_table.origin,
@@ -273,7 +276,7 @@ def prepare(read: Read, champion: "Fitted | None" = None) -> Prepared:
             raise UsageError(f"needs {shape.lookback} rows before each forecast", "Register under another name.")
         parts[2] = test
     in_sample = read.split.train_end if read.split.in_sample is None else read.split.in_sample
-    naive_error = seasonal_error(buffer, in_sample, _usual_season(read, in_sample))[:, :targets]
+    naive_error = seasonal_error(buffer, in_sample, usual_season(frame, in_sample))[:, :targets]
     return Prepared(read, scaler, season, naive_error, shape, *parts)
 
 
@@ -294,10 +297,10 @@ def fit_scaler(read: Read) -> Scaler:
     return Scaler.fit(read.frame, scaler_ends(read), pooled=True)
 
 
-def _usual_season(read: Read, in_sample: np.ndarray) -> int:
+def usual_season(frame: SeriesFrame, in_sample: np.ndarray) -> int:
     """The season of MASE: the calendar's first, as in the M competitions; 1 where most series are shorter than it."""
-    season = read.seasons[0] if read.seasons else 1
-    return season if np.median(in_sample - read.frame.offsets[:-1]) > season else 1
+    season = (*calendar.seasons(frame.frequency), 1)[0]
+    return season if np.median(in_sample - frame.offsets[:-1]) > season else 1
 
 
 def window_shape(read: Read) -> "WindowShape":
@@ -335,28 +338,32 @@ def _published(card: Card, read_table: table.Table, frame: SeriesFrame, lookback
     return split.published(frame, borders, card.name)
 
 
-def _lengths(data: DataConfig, frame: SeriesFrame, seasons: tuple[int, ...], held: np.ndarray | None) -> DataConfig:
-    """Fill in the horizon (usual for the step; less for a short table) and the lookback.
+def _horizon(frame: SeriesFrame, seasons: tuple[int, ...], held: HeldOut | None) -> int:
+    """The horizon that is usual for the step; less for a short table.
 
-    The lookback is two horizons or four seasons, where they fit.
-
-    A hold-out `held` (S,) of a few usual horizons is forecast at once, from the last row before it, as competitions do.
+    A hold-out of a few usual horizons is forecast at once, from the last row before it, as competitions do.
     """
-    horizon, longest = data.horizon, int(np.diff(frame.offsets).max())
-    if horizon is None:
-        unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")
-        usual = unit if frame.frequency.unit == "month" else frame.frequency.alias.partition("-")[0]
-        horizon = _USUAL.get(usual, min(seasons[0], 96) if seasons else 6)
-        horizon = max(1, min(horizon, longest // 5))  # three horizons and a lookback must find room
-        if held is not None and (count := usual_count(held)) <= 4 * horizon:
-            horizon = count
-    lookback = data.lookback
-    if lookback is None:
-        room = int(longest * data.split[0]) - horizon - max(0, horizon - int(longest * data.split[2])) - 1
-        if held is not None:
-            room = longest - 3 * horizon
-        lookback = max(1, min(max(2 * horizon, 4 * seasons[0] if seasons else 0), room // 2))
-    return replace(data, horizon=horizon, lookback=lookback)
+    unit = {3: "quarter", 12: "year"}.get(frame.frequency.count, "month")
+    usual = unit if frame.frequency.unit == "month" else frame.frequency.alias.partition("-")[0]
+    horizon = _USUAL.get(usual, min(seasons[0], 96) if seasons else 6)
+    horizon = max(1, min(horizon, int(np.diff(frame.offsets).max()) // 5))  # three and a lookback must find room
+    return held.usual if held is not None and held.usual <= 4 * horizon else horizon
+
+
+def _lookback(rows: np.ndarray, horizon: int, seasons: tuple[int, ...]) -> int:
+    """The lookback for series of which `rows` (S,) may be learned from: two horizons or four seasons, where they fit.
+
+    They fit where half of all training windows remain, and one to nearly every series that can have one; but a season,
+    or a horizon where there is none, is not given up for the shortest series. Whole seasons where it is more than one.
+    """
+    room = rows - horizon  # the longest lookback that leaves a window
+    room = room[room > 0]
+    if not len(room):
+        return 1
+    wanted, least = (max(2 * horizon, 4 * seasons[0]), seasons[0]) if seasons else (2 * horizon, horizon)
+    nearly_all = int(np.quantile(room, 1 - _SERVED, method="lower"))
+    lookback = max(1, min(wanted, max(nearly_all, least), int(room.mean()) // 2))
+    return lookback // seasons[0] * seasons[0] or lookback if seasons else lookback
 
 
 def _note_unknown(read_table: table.Table, frame: SeriesFrame) -> None:

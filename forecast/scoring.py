@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from .calibrate import Calibration
 from .data.frame import owner_of_rows
 from .data.scale import Scaler
-from .data.windows import Window, WindowBuffer, WindowDataset, WindowShape
+from .data.windows import Target, Window, WindowBuffer, WindowDataset, WindowShape
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
+_TINY = torch.finfo(torch.float64).tiny
 _ZERO = 1e-3  # an answer below, in original units, has no percentage error
 METRICS = {  # what a model may be judged by: where it stands in Scores
     "mse": "scaled",
@@ -67,66 +68,100 @@ def score(
     `steps` are those of the horizon, from 1, that are also scored by themselves.
     """
     targets = data.targets
-    std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
-    unit = torch.from_numpy((reference or scaler).std[:, :targets])
-    divisor = torch.from_numpy(naive_error)
+    tally = Tally(data.horizon, targets, scaler, naive_error, reference, steps)
     widths = {}
     if calibration:
         widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
-    names = (
-        *("seen", "squared", "absolute", "squared_units", "absolute_units"),
-        *("ratio", "comparable", "relative", "percent", "not_zero"),
-    )
-    sums = {name: torch.zeros(data.horizon, targets, dtype=torch.float64) for name in names}
     inside = dict.fromkeys(widths, 0)
     for window, target, series, _ in data.batches(batch_size):
-        forecast = forecaster(window)
-        error = ((forecast - target.values) * target.seen).double()  # (B, H, V_out)
-        units = error * std[series, None]
-        scaled = units / unit[series, None]
-        naive = divisor[series, None]
-        centre = mean[series, None]
-        answer = (target.values * std[series, None] + centre).abs()
-        size = (forecast * std[series, None] + centre).abs() + answer
-        sums["relative"] += torch.where(size > 0, units.abs() / size, 0.0).sum(0)
-        sums["percent"] += torch.where(answer >= _ZERO, 100 * units.abs() / answer, 0.0).sum(0)
-        sums["not_zero"] += (target.seen & (answer >= _ZERO)).sum(0)
-        sums["seen"] += target.seen.sum(0)
-        sums["squared"] += scaled.square().sum(0)
-        sums["absolute"] += scaled.abs().sum(0)
-        sums["squared_units"] += units.square().sum(0)
-        sums["absolute_units"] += units.abs().sum(0)
-        sums["ratio"] += torch.where(naive > 0, error.abs() / naive, 0.0).sum(0)
-        sums["comparable"] += (target.seen & (naive > 0)).sum(0)
+        error = tally.add(forecaster(window), target, series)
         for level, width in widths.items():
-            inside[level] += int(((error.abs() <= torch.from_numpy(width)) & target.seen).sum())
-    total = {name: part.sum().item() for name, part in sums.items()}
-    return Scores(
-        windows=len(data),
-        scaled={
-            "mse": _share(total["squared"], total["seen"]),
-            "mae": _share(total["absolute"], total["seen"]),
-        },
-        original={
-            "mae": _share(total["absolute_units"], total["seen"]),
-            "rmse": _share(total["squared_units"], total["seen"]) ** 0.5,
-            "mase": _share(total["ratio"], total["comparable"]),
-            "smape": 200 * _share(total["relative"], total["seen"]),
-        },
-        by_step=(sums["squared"].sum(1) / sums["seen"].sum(1)).numpy(),
-        by_variate=(sums["absolute_units"].sum(0) / sums["seen"].sum(0)).numpy(),
-        coverage={level: _share(count, total["seen"]) for level, count in inside.items()},
-        steps={step: _at({name: part[step - 1].sum().item() for name, part in sums.items()}) for step in steps},
-    )
+            inside[level] += int(((error <= torch.from_numpy(width)) & target.seen).sum())
+    return tally.scores(len(data), {level: _share(count, tally.seen) for level, count in inside.items()})
 
 
-def _at(sums: Mapping[str, float]) -> dict[str, float]:
-    """Give the errors in original units at one step, from its sums."""
-    return {
-        "mae": _share(sums["absolute_units"], sums["seen"]),
-        "rmse": _share(sums["squared_units"], sums["seen"]) ** 0.5,
-        "mape": _share(sums["percent"], sums["not_zero"]),
-    }
+class Tally:
+    """Sums of errors, divided once at the end, so that the result does not depend on how windows came in batches."""
+
+    _NAMES = ("absolute", "absolute_units", "ratio", "squared", "squared_units", "seen", "comparable", "relative")
+
+    def __init__(
+        self,
+        horizon: int,
+        targets: int,
+        scaler: Scaler,
+        naive_error: np.ndarray,
+        reference: Scaler | None = None,
+        steps: tuple[int, ...] = (),
+    ) -> None:
+        """Begin with nothing; the arguments are those of `score`, forecasts are on the axis of `scaler`."""
+        std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
+        factor = std / torch.from_numpy((reference or scaler).std[:, :targets])
+        divisor = torch.from_numpy(naive_error)
+        self._compared = divisor > 0
+        self._zero = -mean / std  # of the units, on the axis of `scaler`
+        # What an error of each series counts for, (S, V_out): on the scaled axis, in units, beside the naive error.
+        self._linear = torch.stack([factor, std, torch.where(self._compared, 1 / divisor, 0.0)], dim=-1)
+        self._squared = self._linear[..., :2].square()
+        self._sums = torch.zeros(len(self._NAMES), horizon, targets, dtype=torch.float64)
+        self._steps, self._smallest = steps, _ZERO / std
+        self._percent = torch.zeros(2, len(steps), dtype=torch.float64)  # shares of the answers, and how many
+
+    @property
+    def seen(self) -> float:
+        """How many answers were seen."""
+        return self._sums[5].sum().item()
+
+    def add(self, forecast: Tensor, target: Target, series: Tensor) -> Tensor:
+        """Add forecasts (B, H, V_out) of `series` (B,); give their absolute errors, 0 where nothing was seen."""
+        error = ((forecast - target.values) * target.seen).double().abs_()  # (B, H, V_out)
+        zero = self._zero[series, None]
+        answer = (target.values - zero).abs_()
+        if self._steps:
+            rows = [step - 1 for step in self._steps]
+            counted = target.seen[:, rows] & (answer[:, rows] >= self._smallest[series, None])
+            self._percent[0] += torch.where(counted, error[:, rows] / answer[:, rows], 0.0).sum((0, 2))
+            self._percent[1] += counted.sum((0, 2))
+        size = (forecast - zero).abs_() + answer
+        sums = self._sums
+        sums[:3] += torch.einsum("bhv,bvk->khv", error, self._linear[series])
+        sums[3:5] += torch.einsum("bhv,bvk->khv", error.square(), self._squared[series])
+        sums[5] += target.seen.sum(0)
+        sums[6] += (target.seen & self._compared[series, None]).sum(0)
+        sums[7] += (error / size.clamp_(min=_TINY)).sum(0)
+        return error
+
+    def scores(self, windows: int, coverage: Mapping[int, float]) -> Scores:
+        """Divide."""
+        by = dict(zip(self._NAMES, self._sums, strict=True))
+        total = {name: part.sum().item() for name, part in by.items()}
+        return Scores(
+            windows=windows,
+            scaled={
+                "mse": _share(total["squared"], total["seen"]),
+                "mae": _share(total["absolute"], total["seen"]),
+            },
+            original={
+                "mae": _share(total["absolute_units"], total["seen"]),
+                "rmse": _share(total["squared_units"], total["seen"]) ** 0.5,
+                "mase": _share(total["ratio"], total["comparable"]),
+                "smape": 200 * _share(total["relative"], total["seen"]),
+            },
+            by_step=(by["squared"].sum(1) / by["seen"].sum(1)).numpy(),
+            by_variate=(by["absolute_units"].sum(0) / by["seen"].sum(0)).numpy(),
+            coverage=coverage,
+            steps={step: self._at(number, step - 1, by) for number, step in enumerate(self._steps)},
+        )
+
+    def _at(self, number: int, row: int, by: Mapping[str, Tensor]) -> dict[str, float]:
+        """Give the errors in units at one of the single steps."""
+        absolute, squared, seen = (by[name][row].sum().item() for name in ("absolute_units", "squared_units", "seen"))
+        shares, counted = self._percent[:, number].tolist()
+        return {
+            "mae": _share(absolute, seen),
+            "rmse": _share(squared, seen) ** 0.5,
+            "mape": 100 * _share(shares, counted),
+        }
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -40,7 +40,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     config = found.config
     prepared = prepare(found)
     progress.stage("scoring the baselines")
-    networks = {name: _baseline(name, prepared) for name in BASELINES}
+    networks = {name: solved_baseline(name, prepared) for name in BASELINES}
     clock.lap("baselines")
     sought = None
     if find(config.name, "series").on_graph:
@@ -55,7 +55,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     clock.lap("controls")
 
     progress.stage("scoring")
-    fitted = _fitted(network, prepared, sought)
+    fitted = as_fitted(network, prepared, sought)
     scores = {}
     for name, forecaster in {config.name: network, **networks, **controls}.items():
         scores[name] = scoring.score(
@@ -178,7 +178,7 @@ def _trained(
     return network.eval(), curve, best
 
 
-def _baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
+def solved_baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
     """Build and solve one baseline on the training windows; a season longer than the lookback widens its window."""
     spec = find(name, "series")
     shape, settings = prepared.shape, config_class(spec)()
@@ -210,7 +210,7 @@ def _minutes(found: Read) -> tuple[int, ...]:
     return steps if horizon is not None and steps[-1] <= horizon else ()
 
 
-def _fitted(network: Any, prepared: Prepared, sought: "Architecture | None" = None) -> "Fitted":
+def as_fitted(network: Any, prepared: Prepared, sought: "Architecture | None" = None) -> "Fitted":
     from .calibrate import calibrate
     from .fitted import Fitted
     from .scoring import on_device

@@ -12,72 +12,80 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .pairs import PairFeatures
 from .time_code import TimeCode
+
+HIDDEN_AT_ONCE = 2**12  # pairs scored together outside of training: their hidden layer stays in the cache
 
 
 class Ends(NamedTuple):
-    """Nodes as one side of links, at the times of their queries: R rows, K a row."""
+    """Nodes as one side of links, R of them."""
 
-    state: Tensor  # (R, K, D) embedding; R may be 1 where all rows have the same nodes
-    gap: Tensor  # (R, K) time since the node's last event, in spans of the window
-    seen: Tensor  # (R, K) 1 where the node has an event in the window, else 0
+    state: Tensor  # (R, D) embedding
+    gap: Tensor  # (R,) time since the node's last event, in spans of the window
+    seen: Tensor  # (R,) 1 where the node has an event in the window, else 0
+    activity: Tensor  # (R, F) what it did before; F is 0 where that is not told
 
 
 class Side(nn.Module):
-    """What the decoder reads of one side: a linear map of [embedding, code of the gap, whether it was seen]."""
+    """What the decoder reads of one side: x + W relu(x), x a linear map of [embedding, code of gap, seen, activity]."""
 
-    def __init__(self, width: int, window: int) -> None:
+    def __init__(self, width: int, window: int, activity: int) -> None:
         super().__init__()
         self.state = nn.Linear(width, width)
         self.gap = TimeCode(width, window)  # its projection is this map's part for the gap
         self.seen = nn.Parameter(torch.empty(width).uniform_(-(width**-0.5), width**-0.5))
+        self.activity = nn.Linear(activity, width, bias=False) if activity else None
+        self.mix = nn.Linear(width, width)
 
     def forward(self, ends: Ends) -> Tensor:
-        """The map, (R, K, D)."""
-        mapped: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
-        return mapped
-
-    def parts(self, ends: Ends) -> tuple[Tensor, Tensor, Tensor]:
-        """The same in parts that need not be as many: x (R or 1, K, D), y (R, K, I), matrix (D, I): x + y matrix^T."""
-        state = self.state(ends.state) + self.gap.project.bias
-        inputs = torch.cat((self.gap.inputs(ends.gap), ends.seen.unsqueeze(-1)), dim=2)
-        return state, inputs, torch.cat((self.gap.project.weight, self.seen[:, None]), dim=1)
+        """The map, (R, D)."""
+        x: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
+        if self.activity is not None:
+            x = x + self.activity(ends.activity)
+        mixed: Tensor = x + self.mix(torch.relu(x))
+        return mixed
 
 
 class LinkDecoder(nn.Module):
-    """Scores links from both sides a, b and their product: w · relu(W [a, b, a ⊙ b, pair features] + c) + c'.
+    """Scores links from both sides a, b: w · relu(a + b + lead) + (v ⊙ a) · b + c.
 
-    Undirected, both sides share their weights, and a score does not depend on which node is called the source.
+    `lead` is the code of the time from the window's end to the query. The product goes straight to the score, and not
+    through the hidden layer: ranking is then one matrix product and one sum a pair. Pairs that met have W (pair
+    features) in their sum, too, and a second network scores their hidden layer h in addition: w' · relu(W' h). Both
+    are for few of all candidates. Undirected, both sides share their weights, and a score does not depend on which
+    node is called the source.
     """
 
-    def __init__(self, width: int, window: int, pair_features: int = 0, directed: bool = True) -> None:
+    def __init__(
+        self, width: int, window: int, pair_features: int = 0, activity: int = 0, directed: bool = True
+    ) -> None:
         super().__init__()
-        self.source = Side(width, window)
-        self.destination = Side(width, window) if directed else None
-        self.from_source = nn.Linear(width, width)
-        self.from_destination = nn.Linear(width, width, bias=False) if directed else None
-        self.from_product = nn.Linear(width, width, bias=False)
-        self.from_pairs = nn.Linear(pair_features, width, bias=False) if pair_features else None
+        self.source = Side(width, window, activity)
+        self.destination = Side(width, window, activity) if directed else None
+        self.lead = TimeCode(width, window)
+        self.product = nn.Parameter(torch.randn(width) / width)
         self.score = nn.Linear(width, 1)
+        self.pairs = nn.Linear(pair_features, width, bias=False) if pair_features else None
+        self.met = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if pair_features else None
 
-    def forward(self, source: Ends, destination: Ends, pairs: Tensor | None = None) -> Tensor:
-        """Scores (B, K) of `source` (B, 1) with each of `destination` (B or 1, K); `pairs` (B, K, features)."""
-        a = self.source(source)  # (B, 1, D)
-        state, inputs, matrix = (self.destination or self.source).parts(destination)
-        # W_b b + W_ab (a ⊙ b) is one matrix a query, and b is linear in few inputs a pair: nothing of width D is made
-        # for a pair but the hidden layer, and embeddings that all queries share are mapped by one product.
-        mixed = (self.from_destination or self.from_source).weight + self.from_product.weight * a  # (B, D out, D in)
-        if len(state) == 1:
-            hidden = (mixed.flatten(0, 1) @ state[0].T).view(len(a), -1, state.shape[1])  # (B, D, K)
-        else:
-            hidden = mixed @ state.transpose(1, 2)
-        weights = mixed @ matrix  # (B, D, I)
-        if self.from_pairs is not None and pairs is not None:
-            inputs = torch.cat((inputs, pairs), dim=2)
-            weights = torch.cat((weights, self.from_pairs.weight.expand(len(a), -1, -1)), dim=2)
-        hidden = torch.baddbmm(hidden, weights, inputs.transpose(1, 2)) + self.from_source(a).transpose(1, 2)
-        scores: Tensor = (self.score.weight @ torch.relu(hidden)).squeeze(1) + self.score.bias
-        return scores
+    def forward(
+        self, source: Ends, destination: Ends, lead: Tensor, place: Tensor | None, pairs: PairFeatures | None
+    ) -> Tensor:
+        """Scores (B, K) of `source` (B rows) at `lead` (B,) with some of `destination` (R rows).
+
+        `place` (B, K) says which, None stands for all of them; `pairs` tells of those that met.
+        """
+        a, b = self.source(source), (self.destination or self.source)(destination)
+        early, weighed = a + self.lead(lead), a * self.product
+        scores = _scores(early, b, place, self.score)
+        if pairs is not None and self.pairs is not None and self.met is not None:
+            hidden = _hidden(early, b, place, self.pairs, pairs)
+            told = self.score(hidden) + self.met(hidden)
+            scores = scores.index_put((pairs.row, pairs.column), told.squeeze(-1))
+        if place is None:
+            return torch.addmm(scores, weighed, b.T)
+        return scores + (weighed[:, None] * b[place]).sum(dim=2)
 
 
 class PublishedLinkDecoder(nn.Module):
@@ -85,18 +93,38 @@ class PublishedLinkDecoder(nn.Module):
 
     def __init__(self, width: int, hidden: int, pair_features: int = 0) -> None:
         super().__init__()
-        self.hidden = nn.Linear(2 * width + pair_features, hidden)
+        self.hidden = nn.Linear(2 * width, hidden)
+        self.pairs = nn.Linear(pair_features, hidden, bias=False) if pair_features else None
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, source: Ends, destination: Ends, pairs: Tensor | None = None) -> Tensor:
-        """Scores (B, K) of `source` (B, 1) with each of `destination` (B or 1, K); `pairs` (B, K, features)."""
-        width = source.state.shape[-1]
-        parts = self.hidden.weight.split((width, width, self.hidden.in_features - 2 * width), dim=1)
-        hidden = F.linear(source.state, parts[0], self.hidden.bias) + F.linear(destination.state, parts[1])
-        if pairs is not None:
-            hidden = hidden + F.linear(pairs, parts[2])
-        scores: Tensor = self.score(torch.relu(hidden)).squeeze(-1)
-        return scores
+    def forward(
+        self, source: Ends, destination: Ends, lead: Tensor, place: Tensor | None, pairs: PairFeatures | None
+    ) -> Tensor:
+        """Scores (B, K) of `source` (B rows) with some of `destination` (R rows), as `LinkDecoder`; no `lead`."""
+        left, right = self.hidden.weight.chunk(2, dim=1)
+        a, b = F.linear(source.state, left, self.hidden.bias), F.linear(destination.state, right)
+        scores = _scores(a, b, place, self.score)
+        if pairs is None or self.pairs is None:
+            return scores
+        told = self.score(_hidden(a, b, place, self.pairs, pairs))
+        return scores.index_put((pairs.row, pairs.column), told.squeeze(-1))
+
+
+def _scores(a: Tensor, b: Tensor, place: Tensor | None, score: nn.Linear) -> Tensor:
+    """score(relu(a + b)) of rows (B, D) with columns (R, D), or with those of `place`: (B, K)."""
+    columns = len(b) if place is None else place.shape[1]
+    rows = max(1, len(a) if torch.is_grad_enabled() else HIDDEN_AT_ONCE // max(1, columns))
+    parts = []
+    for i in range(0, len(a), rows):
+        hidden = a[i : i + rows, None] + (b if place is None else b[place[i : i + rows]])  # (rows, K, D)
+        parts.append(score(torch.relu_(hidden)).squeeze(-1))
+    return torch.cat(parts)
+
+
+def _hidden(a: Tensor, b: Tensor, place: Tensor | None, linear: nn.Linear, pairs: PairFeatures) -> Tensor:
+    """The hidden layer of pairs that met, (P, D)."""
+    column = pairs.column if place is None else place[pairs.row, pairs.column]
+    return torch.relu(a[pairs.row] + b[column] + linear(pairs.values))
 
 
 class NodeDecoder(nn.Module):
@@ -113,7 +141,7 @@ class NodeDecoder(nn.Module):
         self.score = nn.Linear(width, classes)
 
     def forward(self, ends: Ends, features: Tensor | None = None) -> Tensor:
-        """Scores (R, K, classes) before a softmax, or before a sigmoid where there is one class."""
+        """Scores (R, classes) before a softmax, or before a sigmoid where there is one class."""
         parts = [ends.state, self.gap(ends.gap)]
         if features is not None:
             parts.append(features)

@@ -1,56 +1,175 @@
-"""What two nodes had to do with each other before a moment: a few numbers a pair, for the decoder of Todyformer.
+"""What nodes and pairs did before a moment: a few numbers each, for the decoder of Todyformer.
 
-Not in the paper: ours. The strongest simple rule on graphs where pairs recur is "the latest partner first", and most
-recurring pairs last met outside of any window that an encoder can read.
+Not in the paper: ours. The strongest simple rules on graphs where pairs recur are "the latest partner first" and, for
+pairs that never met, "who is popular lately first". Most recurring pairs last met outside of any window that an encoder
+can read, and attention cannot count.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .events import EventStore
-from .history import PairHistory
-from .neighbors import NeighborIndex
+from .history import GroupedEvents
 
-PAIR_FEATURES = 4
+PAIR_FEATURES = 7
+LOOKBACKS = (1 / 64, 1 / 16, 1 / 4, 1)  # in windows; all of the past comes on top
+NODE_FEATURES = 2 * (len(LOOKBACKS) + 1) + 1
+
+
+class PairFeatures(NamedTuple):
+    """What is told of the P pairs that met, of all that are scored; of the others there is nothing to tell."""
+
+    row: Tensor  # (P,) int64 query
+    column: Tensor  # (P,) int64 candidate
+    values: Tensor  # (P, F)
+
+
+class Met(NamedTuple):
+    """Whom some nodes have met."""
+
+    row: Tensor  # (P,) int64 which of the nodes that were asked for
+    partner: Tensor  # (P,) int64 id; ascending within a row
+    number: Tensor  # (P,) int64 how often they met
+    last: Tensor  # (P,) int64 position of their latest event
+
+
+class Partners:
+    """The partners of each node side by side, and when they met.
+
+    `node`, `partner` and `event` (M,) are the entries, `event` a position in `store`. Memory: 40 bytes an entry and 56
+    a pair.
+    """
+
+    def __init__(self, store: EventStore, node: Tensor, partner: Tensor, event: Tensor) -> None:
+        nodes, count = max(store.nodes, 1), len(store)
+        self.nodes, self.moment = store.nodes, store.before(store.time)  # (E,) the same for events of one time
+        pairs, number = torch.unique(node * nodes + partner, return_inverse=True)
+        self.partner, self.offsets = pairs % nodes, torch.searchsorted(pairs, torch.arange(store.nodes + 2) * nodes)
+        self.meetings = GroupedEvents(number, event, len(pairs), count)
+        self.events = GroupedEvents(node, event, store.nodes, count)
+        first = self.meetings.event[self.meetings.offsets[:-1]]
+        self.beginnings = GroupedEvents(pairs // nodes, first, store.nodes, count)
+
+    def met(self, nodes: Tensor, cut: int) -> Met:
+        """Whom `nodes` (B,) had met before `cut`: all of them, row by row."""
+        inside = nodes.clamp(max=self.nodes)  # one past the last has no partners
+        first, end = self.offsets[inside], self.offsets[(inside + 1).clamp(max=self.nodes + 1)]
+        size = end - first
+        row = torch.repeat_interleave(size)
+        pair = torch.arange(len(row)) + (first - size.cumsum(0) + size)[row]
+        begin, upto = self.meetings.span(pair, cut)
+        there = upto > begin
+        return Met(row[there], self.partner[pair[there]], (upto - begin)[there], self.meetings.event[upto[there] - 1])
+
+    def later_partners(self, nodes: Tensor, last: Tensor, cut: int) -> Tensor:
+        """How many partners `nodes` (P,) met later than event `last` (P,) and before `cut`."""
+        asked, group = torch.unique(nodes, return_inverse=True)
+        met, step = self.met(asked, cut), len(self.moment) + 1
+        keys = (met.row * step + self.moment[met.last]).sort().values
+        upto = torch.searchsorted(keys, group * step + self.moment[last], right=True)
+        return torch.searchsorted(keys, (group + 1) * step) - upto
+
+    def later_events(self, nodes: Tensor, last: Tensor, cut: int) -> Tensor:
+        """How many events `nodes` (P,) had later than event `last` (P,) and before `cut`."""
+        after = torch.searchsorted(self.moment, self.moment[last], right=True).clamp(max=cut)
+        return self.events.count(nodes, cut) - self.events.count(nodes, after)
 
 
 class PairTable:
-    """The meetings of every pair and the departures of every node.
+    """The meetings of every pair and the activity of every node.
 
     Undirected, (u, v) and (v, u) are one pair. `reciprocal` tells of (v, u) beside (u, v), for directed graphs where
-    the one answers the other.
+    the one answers the other. `window` is the unit of the lookbacks, in events.
     """
 
-    def __init__(self, store: EventStore, *, directed: bool = True, reciprocal: bool = False) -> None:
-        self.time, self.directed, self.reciprocal = store.time, directed, reciprocal
-        self.pairs = PairHistory(store, directed=directed)
-        self.partners = NeighborIndex(store, "src" if directed else "both").entries
+    def __init__(self, store: EventStore, window: int, *, directed: bool = True, reciprocal: bool = False) -> None:
+        self.time, self.nodes, self.directed = store.time, store.nodes, directed
+        self.lookbacks = [max(1, int(window * share)) for share in LOOKBACKS]
+        event = torch.arange(len(store))
+        if directed:
+            sent, received = (
+                Partners(store, *ends, event) for ends in ((store.src, store.dst), (store.dst, store.src))
+            )
+            self.roles = (sent, received)
+            self.sides = ((sent, received), (received, sent)) if reciprocal else ((sent, received),)
+        else:
+            other = store.src != store.dst
+            ends = torch.cat((store.src, store.dst[other])), torch.cat((store.dst, store.src[other]))
+            both = Partners(store, *ends, torch.cat((event, event[other])))
+            self.roles, self.sides = (both,), ((both, both),)
 
-    def features(self, src: Tensor, dst: Tensor, time: Tensor, cut: int, unit: float) -> Tensor:
-        """What the first `cut` events tell of pairs: (B, K, 4) float32, for src and time (B,), dst (B, K) or (1, K).
+    def features(self, src: Tensor, dst: Tensor, time: Tensor, cut: int, unit: float) -> PairFeatures:
+        """What the first `cut` events tell of pairs that met, for src and time (B,), dst (B, K) or (1, K).
 
-        Whether they met, 0 or 1; log1p of the time since then in `unit`, divided by 10; log1p of how often they met;
-        whether the source's latest event was with the destination, told by its time, so that events of one time count
-        alike (undirected: the mean of both nodes' answers). The last three are 0 where the first is. Reciprocal, the
-        same four of (v, u) follow.
+        Seven numbers: 1; log1p of the time since they met last in `unit`, divided by 10; log1p of how often they met;
+        1 / (1 + the number of partners that the source met later); the share of the source's events that were theirs;
+        log1p of how many events the source had later, and of how many the destination, divided by 3. "Later" goes by
+        time, so that events of one time count alike. Undirected they are the mean of the views from both ends;
+        reciprocal, those of (v, u) follow, and each half is 0 where there is nothing to tell.
         """
-        source, dst = src[:, None].expand(-1, dst.shape[1]), dst.expand(len(src), -1)
-        found = self._met(source, dst, time, cut, unit)
-        return torch.cat((found, self._met(dst, source, time, cut, unit)), dim=2) if self.reciprocal else found
+        span = max(self.nodes, int(dst.max()) + 1 if dst.numel() else 0)
+        found = [self._met(own, other, src, time, cut, unit) for own, other in self.sides]
+        keys = [met.row * span + met.partner for met, _ in found]
+        known, place = torch.unique(torch.cat(keys), return_inverse=True)
+        values = torch.zeros(len(known), len(found), PAIR_FEATURES)
+        for side, (rows, (_, told)) in enumerate(zip(place.split([len(key) for key in keys]), found, strict=True)):
+            values[rows, side] = told
+        asked = (torch.arange(len(src))[:, None] * span + dst).flatten()
+        if not len(known):
+            return PairFeatures(known, known, values.flatten(1))
+        at = torch.searchsorted(known, asked).clamp(max=len(known) - 1)
+        hit = (known[at] == asked).nonzero().squeeze(1)
+        return PairFeatures(hit // dst.shape[1], hit % dst.shape[1], values[at[hit]].flatten(1))
 
-    def _met(self, u: Tensor, v: Tensor, time: Tensor, cut: int, unit: float) -> Tensor:
-        found = torch.zeros(*u.shape, PAIR_FEATURES)
-        times, last = self.pairs.meetings(u, v, cut)  # (B, K) each
-        row, column = torch.nonzero(times, as_tuple=True)
-        if len(row):
-            met_at = self.time[last[row, column]]
-            partner = (met_at == self._latest(u[row, column], cut)).float()
-            if not self.directed:
-                partner = (partner + (met_at == self._latest(v[row, column], cut)).float()) / 2
-            gap = torch.log1p((time[row] - met_at).float() / unit) / 10
-            count = torch.log1p(times[row, column].float())
-            found[row, column] = torch.stack((torch.ones_like(gap), gap, count, partner), dim=1)
-        return found
+    def _met(
+        self, own: Partners, other: Partners, src: Tensor, time: Tensor, cut: int, unit: float
+    ) -> tuple[Met, Tensor]:
+        met = own.met(src, cut)
+        node, last = src[met.row], met.last
+        gap = (time[met.row] - self.time[last]).float()
+        near, there = own.later_partners(node, last, cut), other.later_events(met.partner, last, cut)
+        told = self._told(met, gap / unit, own.events.count(node, cut), near, own.later_events(node, last, cut), there)
+        if self.directed:
+            return met, told
+        near, there = other.later_partners(met.partner, last, cut), own.later_events(node, last, cut)
+        count = other.events.count(met.partner, cut)
+        back = self._told(met, gap / unit, count, near, other.later_events(met.partner, last, cut), there)
+        return met, (told + back) / 2
 
-    def _latest(self, nodes: Tensor, cut: int) -> Tensor:
-        return self.time[self.partners.last(nodes, cut)]
+    @staticmethod
+    def _told(met: Met, gap: Tensor, count: Tensor, partners: Tensor, here: Tensor, there: Tensor) -> Tensor:
+        return torch.stack(
+            (
+                torch.ones_like(gap),
+                torch.log1p(gap) / 10,
+                torch.log1p(met.number.float()),
+                1 / (1 + partners.float()),
+                met.number / count,
+                torch.log1p(here.float()) / 3,
+                torch.log1p(there.float()) / 3,
+            ),
+            dim=1,
+        )
+
+    def activity(self, nodes: Tensor, cut: int, unit: float) -> Tensor:
+        """What the first `cut` events tell of `nodes` (R,): (R, F) float32, 0 for those without events.
+
+        For each role, sender and receiver: log1p of how many events it had among the last ones, for each lookback and
+        at all, divided by 3; the same of how many new partners it met; 1 - log1p of the time since its last event in
+        `unit`, divided by 10. A lookback that would begin within a time takes in all events of that time.
+        """
+        if not cut:
+            return torch.zeros(len(nodes), NODE_FEATURES * len(self.roles))
+        moment = self.roles[0].moment
+        begins = torch.tensor([[int(moment[cut - length]) if length < cut else 0] for length in self.lookbacks] + [[0]])
+        told = []
+        for role in self.roles:
+            for kind in (role.events, role.beginnings):
+                number = kind.count(nodes, cut) - kind.count(nodes, begins)  # (lookbacks + 1, R)
+                told.append(torch.log1p(number.float()) / 3)
+            last = role.events.last(nodes, cut)
+            age = (self.time[cut - 1] - self.time[last]).float() / unit
+            told.append(torch.where(last >= 0, 1 - torch.log1p(age) / 10, 0.0)[None])
+        return torch.cat(told).T

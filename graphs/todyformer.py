@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from .events import EventError, EventStore, LinkBatch
 from .link_heads import Ends, LinkDecoder, NodeDecoder, PublishedLinkDecoder
 from .node_input import NodeInput, NodeInputs
-from .pairs import PAIR_FEATURES, PairTable
+from .pairs import NODE_FEATURES, PAIR_FEATURES, PairTable
 from .patches import WindowGraph, window_graph
 from .time_code import TimeCode
 from .token_layers import GlobalLayer, LocalLayer, Messages
@@ -48,7 +48,7 @@ Layout = Literal["residual", "published"]
 PairHistories = Literal["none", "window", "all"]
 Decoder = Literal["product", "published"]
 
-SCORES_AT_ONCE = 2**14  # pairs scored together outside of training: what is made for them stays in the cache
+SCORES_AT_ONCE = 2**20  # pairs scored together outside of training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +172,9 @@ class History:
         return View(graph, self._table(part), len(part))
 
     def _table(self, store: EventStore) -> PairTable:
+        config = self.config
         return PairTable(
-            store, directed=self.config.directed, reciprocal=self.config.directed and self.config.reciprocal
+            store, config.window, directed=config.directed, reciprocal=config.directed and config.reciprocal
         )
 
 
@@ -254,16 +255,17 @@ class TodyformerEncoder(nn.Module):
             tokens = block(tokens, messages, position, graph)
         return tokens
 
-    def ends(self, encoding: Encoding, ids: Tensor, time: Tensor) -> Ends:
-        """Nodes `ids` (R or 1, K) at the times of their queries, (R, 1), as the decoders take them.
+    def ends(self, encoding: Encoding, ids: Tensor, time: Tensor, activity: Tensor | None = None) -> Ends:
+        """Nodes `ids` (R,) as the decoders take them, their gaps being up to `time` (R,) or ().
 
         A node without an event in the window is its input and a learned vector; its gap is the one since the window's
         beginning, which it is at least, or 0 where the window is empty.
         """
         states, place, seen = self._states(encoding, ids)
         last = torch.where(seen, encoding.node_time[place], encoding.first_time) if len(encoding.nodes) else time
-        gap = self.spans(time - last, states.dtype).expand(len(time), ids.shape[1])
-        return Ends(states, gap, seen.to(states.dtype).expand_as(gap))
+        gap = self.spans(time - last, states.dtype).expand(len(ids))
+        told = states.new_zeros(len(ids), 0) if activity is None else activity.to(states.dtype)
+        return Ends(states, gap, seen.to(states.dtype), told)
 
     def spans(self, difference: Tensor, dtype: torch.dtype) -> Tensor:
         """Differences of time, in the store's type, as multiples of a window's span."""
@@ -276,7 +278,7 @@ class TodyformerEncoder(nn.Module):
         cold, inverse = torch.unique(ids[~seen], return_inverse=True)
         states = torch.cat((encoding.state, self.norm(self.input(cold) + self.cold)))
         row = place.masked_scatter(~seen, inverse + count)
-        return states.index_select(0, row.flatten()).view(*ids.shape, -1), place, seen
+        return states.index_select(0, row), place, seen
 
     def _messages(self, graph: WindowGraph) -> Messages:
         dtype = self.mix.dtype
@@ -319,12 +321,14 @@ class Todyformer(nn.Module):
         super().__init__()
         self.shape, self.config = shape, config
         self.encoder = TodyformerEncoder(shape, config)
-        pairs = 0 if config.pair_history == "none" else PAIR_FEATURES * (1 + (config.directed and config.reciprocal))
+        told = config.pair_history != "none"
+        pairs = PAIR_FEATURES * (1 + (config.directed and config.reciprocal)) * told
         self.decoder: LinkDecoder | PublishedLinkDecoder
         if config.decoder == "published":
             self.decoder = PublishedLinkDecoder(config.width, config.width, pairs)
         else:
-            self.decoder = LinkDecoder(config.width, config.window, pairs, config.directed)
+            activity = NODE_FEATURES * (1 + config.directed) * told
+            self.decoder = LinkDecoder(config.width, config.window, pairs, activity, config.directed)
 
     def forward(self, view: View, batch: LinkBatch) -> Tensor:
         """Scores (B, 1 + N): of the links, then of their negatives; a negative of -1 gets that of node 0."""
@@ -334,7 +338,7 @@ class Todyformer(nn.Module):
             src = torch.cat((batch.src[:, None], batch.negative_src.clamp(min=0)), dim=1)
             time = batch.time.repeat_interleave(dst.shape[1])
             return self.score(view, encoding, src.flatten(), dst.view(-1, 1), time).view_as(dst)
-        candidates, place = torch.unique(dst, return_inverse=True)
+        candidates, place = distinct(dst)
         if len(candidates) > dst.shape[1]:
             return self.score(view, encoding, batch.src, dst, batch.time)
         return self.score(view, encoding, batch.src, candidates[None], batch.time).gather(1, place)
@@ -347,22 +351,30 @@ class Todyformer(nn.Module):
         """
         check_later(time, encoding)
         rows = len(src) if torch.is_grad_enabled() else max(1, SCORES_AT_ONCE // max(1, dst.shape[1]))
-        parts = [
-            self._score(
-                view, encoding, src[i : i + rows], dst if len(dst) == 1 else dst[i : i + rows], time[i : i + rows]
-            )
-            for i in range(0, len(src), max(1, rows))
-        ]
+        nodes, place = (dst[0], None) if len(dst) == 1 else distinct(dst)
+        unit = self.shape.time_scale / self.config.window
+        table = view.pairs
+
+        def ends(ids: Tensor) -> Ends:
+            told = None if table is None else table.activity(ids, view.cut, unit)
+            return self.encoder.ends(encoding, ids, encoding.last_time, told)
+
+        destination, parts = ends(nodes), []
+        for part in torch.arange(len(src)).split(max(1, rows)):
+            some = place if place is None else place[part]
+            pairs = None
+            if table is not None:
+                pairs = table.features(src[part], dst if some is None else dst[part], time[part], view.cut, unit)
+            since = time[part] - encoding.last_time if len(encoding.nodes) else torch.zeros_like(time[part])
+            lead = self.encoder.spans(since, destination.gap.dtype)
+            parts.append(self.decoder(ends(src[part]), destination, lead, some, pairs))
         return torch.cat(parts) if parts else self.encoder.norm.weight.new_zeros(0, dst.shape[1])
 
-    def _score(self, view: View, encoding: Encoding, src: Tensor, dst: Tensor, time: Tensor) -> Tensor:
-        source = self.encoder.ends(encoding, src[:, None], time[:, None])
-        destination = self.encoder.ends(encoding, dst, time[:, None])
-        pairs = None
-        if view.pairs is not None:
-            unit = self.shape.time_scale / self.config.window
-            pairs = view.pairs.features(src, dst, time, view.cut, unit).to(source.state)
-        return self.decoder(source, destination, pairs)
+
+def distinct(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct of ids from 0, ascending, and the place of each among them; no sort, of so many few are distinct."""
+    there = torch.zeros(int(ids.max()) + 1 if ids.numel() else 0, dtype=torch.bool).index_fill_(0, ids.flatten(), True)
+    return there.nonzero().squeeze(1), (there.cumsum(0) - 1)[ids]
 
 
 def check_later(time: Tensor, encoding: Encoding) -> None:
@@ -394,6 +406,5 @@ class NodeStates(nn.Module):
         """Scores (B, classes) of `nodes` (B,) at `time` (B,); `features` (B, F) of the events, where they are used."""
         encoding = self.encoder(view.graph)
         check_later(time, encoding)
-        ends = self.encoder.ends(encoding, nodes[:, None], time[:, None])
-        scores: Tensor = self.decoder(ends, None if features is None else features[:, None])
-        return scores.squeeze(1)
+        scores: Tensor = self.decoder(self.encoder.ends(encoding, nodes, time), features)
+        return scores

@@ -304,7 +304,9 @@ def test_usage_error_imports_nothing_heavy(wrong: str, spoilt: set[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["fit", "--help"], ["predict", "--help"], ["--version"], []], ids=" ".join
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("fit", "predict", "audit", "backtest")), ["--version"], []],
+    ids=" ".join,
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = child(*arguments)
@@ -411,6 +413,51 @@ def test_predict_says_where_it_wrote_what(
     assert {path.name for path in desk.iterdir()} == {"etth1.csv", "out.csv"}
     assert main(["predict", model[0], "etth1.csv", "-o", "out.csv", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_predict_tells_the_first_and_the_last_by_time_where_times_are_text(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 4, 28), eager=True)
+    pl.DataFrame({"ds": days.dt.strftime("%d.%m.%Y"), "y": [float(n % 7) for n in range(len(days))]}).write_csv("y.csv")
+    assert main(["fit", "y.csv", "--model", "naive", "--lookback", "8", "--horizon", "5", "--json"]) == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert main(["predict", f"runs:/{run}/forecaster", "y.csv", "-o", "out.csv", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["first"], document["last"]) == ("29.04.2024", "03.05.2024")
+
+
+def test_what_a_number_means_is_told_once_and_holds_at_prediction(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A decimal comma that no line decides, and a code for a missing value: asked for, stored, and applied again."""
+    numbers = [1.125 + number % 9 / 8 for number in range(120)]  # three digits behind the mark: "1,125"
+    coded = ["-200" if number % 40 == 7 else f"{value:.3f}" for number, value in enumerate(numbers)]
+    write("odd.csv", [line.replace(",", "|", 1).replace(".", ",") for line in column(coded)])
+    write("plain.csv", [line.replace("-200", "") for line in column(coded)])
+    fit = ["--model", "linear", "--lookback", "24", "--horizon", "6", "--json"]
+    assert main(["fit", "odd.csv", *fit]) == 3
+    assert "--decimal" in json.loads(capsys.readouterr().out)["hint"]
+    told = ["--decimal", "comma", "--missing-codes", "-200"]
+    assert main(["doctor", "odd.csv", *told, "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert [(repair["kind"], repair["count"]) for repair in asked["repairs"]] == [("numbers-parsed", 3)]
+    assert asked["suggest"]["command"].endswith("--decimal comma --missing-codes -200")
+    assert main(["fit", "odd.csv", *fit, *told]) == 0
+    odd = json.loads(capsys.readouterr().out)
+    assert main(["fit", "plain.csv", *fit]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert odd["scores"] == plain["scores"]
+    for name, document in (("odd", odd), ("plain", plain)):
+        model = f"runs:/{document['run']}/forecaster"
+        assert main(["predict", model, f"{name}.csv", "-o", f"{name}-out.csv", "--quiet"]) == 0
+    assert pl.read_csv("odd-out.csv").equals(pl.read_csv("plain-out.csv"))
+
+
+def test_doctor_resamples_as_a_fit_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "etth1.csv", "--resample", "6h", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["freq"] == "6h" and "--resample 6h" in document["suggest"]["command"]
 
 
 def test_predict_tells_every_repair_and_what_is_new_to_the_model(

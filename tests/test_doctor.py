@@ -19,7 +19,7 @@ from forecast.config import flags, resolve
 from forecast.data import table
 from forecast.data.frame import SeriesFrame, fingerprint, frame_series, understand
 from forecast.errors import DataError, UsageError
-from forecast.prepare import read
+from forecast.prepare import prepare, read
 from forecast.strengths import outliers, strength
 
 ROOT = Path(__file__).parents[1]
@@ -337,6 +337,12 @@ def test_few_windows_call_for_a_baseline_and_many_for_a_network() -> None:
     assert model(100, 5) == "linear"
     assert model(2000, 5) == "itransformer"
     assert model(2000, 301) == "s-mamba"
+
+
+def test_the_training_windows_of_a_published_split_are_counted_as_a_fit_has_them() -> None:
+    found = forecast.doctor("airpassengers")
+    windows = len(prepare(read(resolve("linear"), "airpassengers")).train)
+    assert found.reason == f"only {windows} training windows of 1 variate"
 
 
 def test_too_few_rows_for_any_window_give_no_command_but_the_reason() -> None:

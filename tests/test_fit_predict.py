@@ -30,7 +30,7 @@ from forecast.fitting import Run
 from forecast.prediction import locate
 from forecast.prepare import prepare, read
 from forecast.registry import MODELS, config_class, find, network_class
-from forecast.series import _fitted
+from forecast.series import as_fitted
 
 ROOT = Path(__file__).parents[1]
 TABLE = pl.read_csv(ROOT / "datasets" / "ETTh1.csv", try_parse_dates=True, n_rows=300)
@@ -65,7 +65,7 @@ def model_of(table: Any, name: str = "itransformer", **options: Any) -> Fitted:
     given = flags(**{"lookback": LOOKBACK, "horizon": HORIZON, **options})
     prepared = prepare(read(resolve(name, settings=settings, flags=given), table))
     torch.manual_seed(0)
-    return _fitted(network_class(find(name))(prepared.shape, prepared.read.config.model).eval(), prepared)
+    return as_fitted(network_class(find(name))(prepared.shape, prepared.read.config.model).eval(), prepared)
 
 
 def long(ids: Sequence[Any], first: Sequence[int] = (0, 0, 0), last: Sequence[int] = (200, 200, 200)) -> pl.DataFrame:

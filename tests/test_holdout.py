@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import forecast
 from forecast.config import resolve
 from forecast.errors import DataError, UsageError
 from forecast.models.naive import SeasonalNaive, SeasonalNaiveConfig
@@ -83,11 +86,77 @@ def test_a_long_hold_out_is_forecast_with_the_usual_horizon_over_every_window() 
     assert len(prepare(found).test) == 2 * (100 - 12 + 1)
 
 
+def lengths_of(rows: list[int], **flags: object) -> tuple[Read, np.ndarray]:
+    """What is chosen for monthly series of these lengths, and how many training windows each has."""
+    found = resolved(walks(tuple(rows)), **flags)
+    return found, training_windows(found)
+
+
+def training_windows(found: Read) -> np.ndarray:
+    prepared = prepare(found)
+    series = np.searchsorted(found.frame.offsets, prepared.train.origins.numpy(), side="right") - 1
+    return np.bincount(series, minlength=len(found.frame.keys))
+
+
+def test_a_few_long_series_do_not_take_the_training_windows_from_the_others() -> None:
+    found, windows = lengths_of([400] * 3 + [45] * 40)
+    assert (windows > 0).all()
+    assert found.config.data.lookback == 24  # 45 rows less the test and the validation part and a horizon are 27
+    assert lengths_of([400] * 3)[0].config.data.lookback == 48
+
+
+def test_a_few_short_series_do_not_shorten_what_all_look_back() -> None:
+    found, windows = lengths_of([120] * 40 + [30, 20])
+    assert found.config.data.lookback == 48
+    assert (windows > 0).sum() == 40
+    # Newborn series, which no lookback gives a window, have no say however many they are.
+    assert lengths_of([120] * 20 + [15] * 20)[0].config.data.lookback == 48
+
+
+def test_a_season_is_not_given_up_for_short_series() -> None:
+    found, windows = lengths_of([120] * 10 + [28] * 10)  # these have 16 - 6 rows to look back
+    assert found.config.data.lookback == 12
+    assert (windows > 0).sum() == 10
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(20, 200), min_size=1, max_size=30).filter(lambda rows: max(rows) >= 40))
+def test_half_of_all_training_windows_remain_whatever_the_lengths(rows: list[int]) -> None:
+    longest, windows = lengths_of(rows)[1], lengths_of(rows, lookback=1)[1]
+    assert 2 * longest.sum() >= windows.sum()
+    assert longest.sum() > 0
+
+
+@pytest.mark.parametrize(("name", "without"), [("m3_monthly", 0), ("m3_quarterly", 70), ("tourism_monthly", 1)])
+def test_nearly_all_series_of_the_competitions_are_learned_from(name: str, without: int) -> None:
+    path = SHARED / f"{name}.parquet"
+    if not path.exists():
+        pytest.skip(f"needs ../shared/data/many_series/{name}.parquet")
+    found = read(resolve("linear"), path)
+    hopeless = (found.split.train_end - found.frame.offsets[:-1] <= found.config.data.horizon).sum()
+    windows = training_windows(found)
+    assert (windows == 0).sum() == without
+    assert ((windows == 0).sum() - hopeless) <= 0.05 * len(windows)
+
+
 def test_series_on_one_axis_that_hold_out_different_times_are_refused() -> None:
     left = pl.int_range(pl.len(), 0, -1).over("unique_id")
     data = walks((60, 60), is_test=left <= pl.when(pl.col("unique_id") == "s0").then(6).otherwise(8))
     with pytest.raises(DataError, match="hold out different times"):
         resolved(data)
+
+
+@pytest.mark.parametrize("lengths", [(60, 45, 50), (60, 60)], ids=["long", "panel"])
+def test_the_clean_table_keeps_the_hold_out(lengths: tuple[int, ...], tmp_path: Path) -> None:
+    data = walks(lengths).filter(~pl.int_range(pl.len()).over("unique_id").is_in([3, 57]))  # 57 is in a test part
+    spoilt = pl.concat([data[20:], data[:20], data[5:6]])
+    before = resolved(spoilt)
+    forecast.doctor(spoilt).fix(tmp_path / "clean.csv")
+    after = read(resolve("linear"), tmp_path / "clean.csv")
+    assert after.facts["repairs"] == []
+    assert after.facts["split_by"] == before.facts["split_by"] == "is_test"
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(after.split, part), getattr(before.split, part))
 
 
 def test_scaling_and_the_divisor_of_mase_do_not_see_the_hold_out() -> None:

@@ -14,7 +14,7 @@ from forecast.calibrate import calibrate
 from forecast.data.windows import Example, Window, WindowDataset
 from forecast.prepare import Prepared
 from forecast.registry import BASELINES, MODELS
-from forecast.series import _baseline
+from forecast.series import solved_baseline
 from forecast.training import train
 
 SERIES = [name for name, spec in MODELS.items() if spec.task == "series"]
@@ -50,7 +50,7 @@ def spoilt(values: np.ndarray, first: int, wrong: float) -> np.ndarray:
 def learnt(name: str, prepared: Prepared, make_network: Networks) -> nn.Module:
     """The model as a fit would train it, for one short epoch."""
     if name in BASELINES:
-        return _baseline(name, prepared).eval()
+        return solved_baseline(name, prepared).eval()
     network = make_network(name, prepared.shape)
     settings = replace(prepared.read.config.train, epochs=1, epoch_batches=None, device="cpu")
     train(network, prepared.train, prepared.validation, settings)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from forecast.config import resolve
 from forecast.data.events import EventData
 from forecast.errors import DataError, ForecastError, UsageError
 from forecast.links import batches
@@ -20,7 +21,7 @@ from forecast.links.batches import LinkData, Parts, RankedLinks, TrainingLinks, 
 from forecast.links.learning import learn, without_encoder
 from forecast.links.scoring import score
 from forecast.links.settings import LinkTrack, LinkTrain, check
-from forecast.tasks.links import LinkExample, LinkForecaster, LinkOptim
+from forecast.tasks.links import LinkExample, LinkForecaster, LinkOptim, OnHost
 from graphs.events import EventStore, LinkBatch
 from graphs.todyformer import GraphShape, History, Todyformer, TodyformerConfig
 
@@ -262,3 +263,16 @@ def test_the_control_has_the_same_decoder_and_no_block() -> None:
 def test_settings_that_no_training_can_have_are_refused_by_name(given: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         check(EventData(), settings(**given), LinkTrack())
+
+
+def test_a_precision_that_the_network_cannot_train_in_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"train\.precision is 'bf16'"):
+        resolve("todyformer", settings=["train.precision=bf16"])
+
+
+def test_pair_features_are_worked_out_beside_their_table() -> None:
+    store = habits(100)
+    view = History(store, TINY).until(store.time[-1])
+    assert view.pairs is not None
+    asked = (store.src[:5], store.dst[None, :7], store.time[-5:] + 1, view.cut, 2.0)
+    assert torch.equal(OnHost(view.pairs).features(*asked), view.pairs.features(*asked))

@@ -76,8 +76,14 @@ def test_gate_decides_by_baselines_then_champion_then_force(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("score", "champion", "verdict"),
-    [(0.74, None, "promoted"), (0.72, None, "refused"), (0.73, None, "refused"), (NAN, None, "refused")]
-    + [(0.74, 0.735, "promoted"), (0.74, 0.75, "registered")],
+    [
+        (0.74, None, "promoted"),
+        (0.72, None, "refused"),
+        (0.73, None, "refused"),
+        (NAN, None, "refused"),
+        (0.74, 0.735, "promoted"),
+        (0.74, 0.75, "registered"),
+    ],
 )
 def test_gate_wants_more_of_a_rank_metric(score: float, champion: float | None, verdict: str) -> None:
     decision = decide(score, {"pair-recency": 0.73, "edgebank": 0.57, "odd": NAN}, champion, "mrr")

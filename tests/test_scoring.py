@@ -137,7 +137,7 @@ def test_scaled_errors_refer_to_the_reference_scaler(make_frame: Frames, make_wi
 def test_without_a_single_seen_answer_scores_are_nan(make_frame: Frames, make_windows: Windows) -> None:
     values = np.zeros((12, 2))
     values[6:] = np.nan
-    scores = score(damped, make_windows(make_frame(values), LOOKBACK, 4), SCALER, np.ones((1, 2)))
+    scores = score(damped, make_windows(make_frame(values), LOOKBACK, 4), SCALER, NAIVE_ERROR)
     # Only the first origins are left: their answers are all missing.
     assert np.isnan([*scores.scaled.values(), *scores.original.values(), *scores.by_step, *scores.by_variate]).all()
 

@@ -1,6 +1,7 @@
 """Short series, missing values and the limit of repairs: said, padded on request, refused; never in silence."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -160,6 +161,23 @@ def test_the_limit_is_stored_and_applied_when_a_forecast_is_made() -> None:
     holed = read_table(data.filter(pl.int_range(pl.len()) % 10 != 5))
     with pytest.raises(DataError, match="at most 5% are repaired"):
         frame_series(holed, strict)
+
+
+def test_missing_marks_above_the_limit_are_refused_with_their_column(tmp_path: Path) -> None:
+    data, kept = long({"": 60}).drop("unique_id"), pl.int_range(pl.len()) % 5 < 2
+    dashes = data.with_columns(pl.when(kept).then("y").cast(pl.String).fill_null("-"))
+    dashes.write_csv(tmp_path / "dashes.csv")
+    table = read_table(tmp_path / "dashes.csv")
+    with pytest.raises(DataError, match=r'"y" 36 of 60 values are marks .* that is 60%, and at most 50% are repaired'):
+        frame_series(table, understand(table))
+    frame = frame_series(table, understand(table, max_repaired=0.6))
+    assert np.isnan(frame.values).sum() == 36
+    assert "36 of 60 values are marks" in refused(dashes, 0.3)
+
+
+def test_cells_left_empty_are_no_repair() -> None:
+    data = long({"": 60}).drop("unique_id").with_columns(pl.when(pl.int_range(pl.len()) % 5 < 2).then("y").alias("y"))
+    assert np.isnan(framed(data, 0.0)[0].values).sum() == 36
 
 
 def test_a_limit_that_is_no_share_is_refused() -> None:

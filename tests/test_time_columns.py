@@ -263,6 +263,13 @@ def test_midnight_written_at_the_end_of_its_day_is_moved_and_noted() -> None:
     assert "dates-joined" not in dict(kinds(framed(moved)[1]))
 
 
+def test_a_midnight_that_stands_below_23_00_in_a_table_out_of_order_is_not_moved() -> None:
+    times = np.datetime64("2020-01-01", "h") + np.roll(np.arange(24), 12)
+    frame, read_table, _ = framed(pl.DataFrame({"t": times.astype("M8[us]"), "y": np.arange(24.0)}))
+    assert kinds(read_table)[0][0] == "sorted"
+    assert frame.start[0] == 1_577_836_800_000_000 and len(frame.values) == 24
+
+
 def test_irregular_times_are_refused_with_the_share_or_resampled_as_asked() -> None:
     seconds = np.cumsum(np.random.default_rng(0).integers(1, 900, 2000))
     times = (np.datetime64("2020-01-01", "s") + seconds).astype("M8[us]")

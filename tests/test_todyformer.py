@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from graphs.events import EventError, EventStore, LinkBatch
 from graphs.link_heads import Ends, PublishedLinkDecoder, binary_loss, softmax_loss
 from graphs.node_input import NodeInput, random_codes
-from graphs.pairs import PairTable
+from graphs.pairs import PAIR_FEATURES, PairTable
 from graphs.patches import patch_numbers, window_graph, window_rows
 from graphs.todyformer import GraphShape, History, NodeStates, Todyformer, TodyformerConfig
 from graphs.token_layers import pack, unpack
@@ -265,11 +265,66 @@ def test_only_the_reciprocal_pair_channel_knows_that_the_other_wrote() -> None:
     src, dst = torch.tensor([0, 1, 2, 3]), torch.tensor([4, 5, 6, 7])
     store = EventStore.of(src, dst, torch.tensor([1, 5, 7, 9]), nodes=NODES)
     asked, at = torch.tensor([[1, 2, 5]]), torch.tensor([12])
-    both = PairTable(store, reciprocal=True).features(torch.tensor([5]), asked, at, 4, 1.0)
-    alone = PairTable(store).features(torch.tensor([5]), asked, at, 4, 1.0)
-    assert not bool(alone.any()) and not bool(both[..., :4].any()) and not bool(both[:, 1:].any())
-    assert both[0, 0, 4:].tolist() == pytest.approx([1.0, math.log1p(7) / 10, math.log1p(1), 1.0])
-    assert not bool(PairTable(store, reciprocal=True).features(torch.tensor([5]), asked, at, 1, 1.0).any())
+    both, alone = PairTable(store, 8, reciprocal=True), PairTable(store, 8)
+    told = both.features(torch.tensor([5]), asked, at, 4, 1.0)
+    assert told.row.tolist() == [0] and told.column.tolist() == [0]
+    assert not bool(told.values[0, :PAIR_FEATURES].any())
+    assert told.values[0, PAIR_FEATURES:].tolist() == pytest.approx([1, math.log1p(7) / 10, math.log1p(1), 1, 1, 0, 0])
+    assert not len(alone.features(torch.tensor([5]), asked, at, 4, 1.0).row)
+    assert not len(both.features(torch.tensor([5]), asked, at, 1, 1.0).row)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_what_is_told_of_pairs_and_nodes_equals_a_slow_count(directed: bool) -> None:
+    store, unit, window = events(ties=True), 7.0, 20
+    table = PairTable(store, window, directed=directed, reciprocal=directed)
+    rows = list(zip(store.src.tolist(), store.dst.tolist(), store.time.tolist(), strict=True))
+    for cut in (0, 1, 45):
+        first = rows[cut][2]
+        past = [row for row in rows if row[2] < first]
+        nodes, src = torch.arange(NODES + 2), torch.arange(NODES)
+        at = torch.full((NODES,), first + 3)
+        told = table.features(src, nodes[None], at, len(past), unit)
+        found = torch.zeros(NODES, NODES + 2, told.values.shape[1])
+        found[told.row, told.column] = told.values
+
+        def meets(u: int, v: int, past: list[tuple[int, int, int]] = past) -> list[int]:
+            return [t for a, b, t in past if (a, b) == (u, v) or (not directed and (b, a) == (u, v))]
+
+        def of(u: int, role: int, past: list[tuple[int, int, int]] = past) -> list[tuple[int, int]]:
+            """Partner and time of the events that u sent (role 0) or received (1), or of all."""
+            mine = [(row[1 - role], row[2]) for row in past if row[role] == u]
+            return mine if directed else [(b if a == u else a, t) for a, b, t in past if u in (a, b)]
+
+        def view(u: int, v: int, role: int, times: list[int], at: int = first + 3) -> Tensor:
+            last, mine, theirs = max(times), of(u, role), of(v, 1 - role)
+            later = {partner for partner, t in mine if t > last}
+            counts = [math.log1p(sum(t > last for _, t in side)) / 3 for side in (mine, theirs)]
+            shares = 1 / (1 + len(later)), len(times) / len(mine)
+            return torch.tensor([1, math.log1p((at - last) / unit) / 10, math.log1p(len(times)), *shares, *counts])
+
+        for u in range(NODES):
+            for v in range(NODES + 2):
+                sides = [(meets(u, v), 0), (meets(v, u), 1)] if directed else [(meets(u, v), 0)]
+                expected = torch.zeros(len(sides), PAIR_FEATURES)
+                for side, (times, role) in enumerate(sides):
+                    if times:
+                        expected[side] = view(u, v, role, times)
+                        if not directed:
+                            expected[side] = (expected[side] + view(v, u, role, times)) / 2
+                assert close(found[u, v], expected.flatten(), 1e-5)
+
+        expected = []
+        for u in nodes.tolist():
+            for role in range(1 + directed):
+                mine = of(u, role)
+                begun = {partner: min(t for other, t in mine if other == partner) for partner, _ in mine}
+                for times in ([t for _, t in mine], list(begun.values())):
+                    for length in (1, 1, 5, 20, EVENTS):
+                        begin = past[-length][2] if length <= len(past) else -1
+                        expected.append(math.log1p(sum(t >= begin for t in times)) / 3)
+                expected.append(1 - math.log1p((past[-1][2] - mine[-1][1]) / unit) / 10 if mine else 0.0)
+        assert close(table.activity(nodes, len(past), unit), torch.tensor(expected).view(len(nodes), -1), 1e-5)
 
 
 # Patches, tokens, messages
@@ -583,6 +638,7 @@ def test_scores_do_not_depend_on_how_many_are_computed_at_once(monkeypatch: pyte
     net, batch = network(store), queries(store)
     whole = scores(net, store, batch)
     monkeypatch.setattr("graphs.todyformer.SCORES_AT_ONCE", 13)
+    monkeypatch.setattr("graphs.link_heads.HIDDEN_AT_ONCE", 7)
     assert close(scores(net, store, batch), whole, 1e-6)
 
 
@@ -646,10 +702,13 @@ def test_the_published_decoder_is_the_link_head_of_the_reference() -> None:
             for kind in ("weight", "bias")
         }
     )
-    nothing = torch.zeros(7, 1)
-    ends = (Ends(golden[f"input.{side}"][:, None], nothing, nothing) for side in ("a", "b"))
+    nothing = torch.zeros(7)
+    source, destination = (Ends(golden[f"input.{side}"], nothing, nothing, torch.zeros(7, 0)) for side in ("a", "b"))
+    everyone = decoder(source, destination, nothing, None, None)
+    pairs = decoder(source, destination, nothing, torch.arange(7)[:, None], None)
     # The weight is applied in two parts, which float32 rounds differently.
-    assert close(decoder(*ends), golden["output.merge"], 1e-6)
+    assert close(pairs, golden["output.merge"], 1e-6)
+    assert close(everyone.diagonal()[:, None], golden["output.merge"], 1e-6)
 
 
 # State and learning

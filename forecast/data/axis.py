@@ -79,7 +79,7 @@ def _told_short(times: np.ndarray, offsets: np.ndarray, time_type: TimeType) -> 
     Else they are given back as they are. Looked at in parts, as the steps of 20 million rows at once cost more than all
     the rest. Months are no steps of one length, and clocks of a zone change: these are inferred from all rows.
     """
-    if len(times) < PART or time_type.zone is not None:
+    if len(times) < 2 or time_type.zone is not None:
         return times, offsets
     first = int(np.argmax(np.diff(offsets) > 1))
     step = times[offsets[first] + 1] - times[offsets[first]]

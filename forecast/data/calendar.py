@@ -251,9 +251,6 @@ def times_at(
 
 def off_grid(times: np.ndarray, start: np.ndarray | int, frequency: Frequency, zone: str | None = None) -> np.ndarray:
     """Bool: which times no whole number of steps from `start` reaches."""
-    if frequency.unit != "month" and not frequency.slots and (not frequency.local or zone in (None, "UTC")):
-        off: np.ndarray = (np.asarray(times) - start) % frequency.count != 0
-        return off
     reached: np.ndarray = times_at(start, positions(times, start, frequency, zone), frequency, zone)
     missed: np.ndarray = reached != times
     return missed

@@ -161,7 +161,7 @@ def _sums_to_one(value: Mapping[str, Any]) -> bool:
     return all(isinstance(share, float) and 0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-9
 
 
-Rules = Mapping[str, tuple[Callable[[object], bool], str]]
+Rules = dict[str, tuple[Callable[[object], bool], str]]
 
 _COMMON: Rules = {
     "name": (_is_text, "text"),

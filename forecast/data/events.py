@@ -298,11 +298,15 @@ def _note_kept(found: EventTable) -> None:
     if loops.any():
         value = f"from a node to itself, first {table.line(int(order[loops].min()))}; kept"
         found.ledger.caution("self-loops", "", value, int(loops.sum()))
-    ends = pl.DataFrame({"src": store.src.numpy(), "dst": store.dst.numpy(), "time": store.time.numpy()})
-    alike = np.flatnonzero(ends.is_duplicated().to_numpy())
-    # Features are compared of these alone: there may be hundreds, and few events share both ends and the time.
+    # By pair and, as the sort is stable, time: events alike in both stand side by side. Features are compared of these
+    # alone, as there may be hundreds.
+    place = np.argsort(found.pairs, kind="stable")
+    pairs, times = found.pairs[place], store.time.numpy()[place]
+    beside = (pairs[1:] == pairs[:-1]) & (times[1:] == times[:-1])
+    alike = np.sort(place[np.append(beside, False) | np.append(False, beside)])
+    ends = {name: column.numpy()[alike] for name, column in (("src", store.src), ("dst", store.dst), ("t", store.time))}
     rest = np.concatenate([store.features.numpy()[alike], store.labels.numpy()[alike]], axis=1)
-    told = pl.concat([ends[alike], pl.from_numpy(rest)], how="horizontal") if rest.shape[1] else ends[alike]
+    told = pl.DataFrame(ends | {str(number): column for number, column in enumerate(rest.T)})
     again = alike[~told.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()]
     if len(again):
         value = f"source, destination, time and features as before, first {table.line(int(order[again].min()))}; kept"

@@ -292,13 +292,13 @@ def _panel(table: Table, schema: Schema, axis: Axis, grid: _Grid, frequency: Fre
         )
     shift = positions(grid.start, start, frequency, zone)
     rows, variates = int((shift + grid.lengths).max()), len(axis.keys)
-    cells = rows * variates
     values = np.empty((rows, variates), np.float32)
-    if len(grid.codes) < cells:
-        values.fill(np.nan)
-    places = shift[grid.codes] + grid.steps
     for _, block in _blocks(table, schema.values, axis, schema):
-        values[places, grid.codes] = block[:, 0]
+        if len(block) == rows * variates:  # sorted and complete: one series after the other
+            values[:] = block.reshape(variates, rows).T
+        else:
+            values.fill(np.nan)
+            values[shift[grid.codes] + grid.steps, grid.codes] = block[:, 0]
     final = replace(schema, layout="panel", targets=variates)
     offsets = np.array([0, rows])
     return SeriesFrame(
@@ -343,8 +343,12 @@ def _numbers(table: Table, names: tuple[str, ...], schema: Schema) -> np.ndarray
             raise bad_cell(table, name, first_bad(None, text), text)
         if found is not None and found.bad is not None:
             raise bad_cell(table, name, found.bad, text)
+        if found is not None and found.marks:
+            _require_numbers(table, schema, name, int(found.marked.sum()))
         numbers = pl.repeat(None, table.rows, dtype=pl.Float32, eager=True) if found is None else found.values
         frame = frame.with_columns(numbers.cast(pl.Float32).alias(name))
+    for name in names:
+        _require_numbers(table, schema, name, table.marked.get(name, 0))
     block = frame.to_numpy()
     if schema.missing_codes:
         block = without_codes(table, names, block, schema.missing_codes)
@@ -361,6 +365,18 @@ def _numbers(table: Table, names: tuple[str, ...], schema: Schema) -> np.ndarray
         # One bit pattern for every NaN: equal tables must have equal fingerprints.
         block = np.where(seen, block, np.float32(np.nan))
     return block
+
+
+def _require_numbers(table: Table, schema: Schema, name: str, marked: int) -> None:
+    """Raise DataError where a missing mark stands in too many rows of a column. Codes that were named are asked for."""
+    require_share(
+        table,
+        schema.max_repaired,
+        marked,
+        table.rows,
+        f'in column "{name}" {marked} of {table.rows} values are marks that stand for a missing number',
+        "Name the columns to use with --target and --variates, or leave the cells empty.",
+    )
 
 
 def _merged(block: np.ndarray, fresh: np.ndarray) -> np.ndarray:

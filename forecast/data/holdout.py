@@ -1,5 +1,7 @@
 """Published hold-outs: a column that says which rows are for the test, as competition data have one."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -42,20 +44,46 @@ def find_holdout(table: Table, named: str | None, taken: set[str | None]) -> str
     return None
 
 
-def held_out(table: Table, frame: SeriesFrame, column: str, horizon: int | None) -> tuple[Split, np.ndarray]:
-    """The split that `column` marks, and how many rows of each series are held out, (S,) int64.
+@dataclass(frozen=True)
+class HeldOut:
+    """How many rows at the end of each series a column holds out, (S,) int64 each."""
 
-    The test part of a series is its marked rows, the validation part the rows marked so or, without any, as many rows
-    before the test (`horizon` for a series that holds out none). Raises DataError where the marked rows are not the
-    last of their series, and where series that share one axis hold out different times.
+    test: np.ndarray
+    validation: np.ndarray | None  # the test behind it included; None where the column marks no validation part
+
+    @property
+    def usual(self) -> int:
+        """How many rows most series hold out for the test; of two that are as usual the fewer."""
+        values, counts = np.unique(self.test[self.test > 0], return_counts=True)
+        return int(values[counts.argmax()])
+
+    def split(self, frame: SeriesFrame, horizon: int) -> Split:
+        """Cut each series of `frame` where its test begins and, before it, its validation part.
+
+        Without a marked one that is as many rows as the test, `horizon` for a series that holds out none.
+        """
+        begins, ends = frame.offsets[:-1], frame.offsets[1:]
+        test = ends - self.test
+        if self.validation is None:
+            validation = np.maximum(test - np.where(self.test > 0, self.test, horizon), begins)
+        else:
+            validation = np.minimum(ends - self.validation, test)
+        edges = (begins, validation, test, ends)
+        train, middle, last = (np.stack([edges[i], edges[i + 1]], axis=1).astype(np.int64) for i in range(3))
+        return Split(train, middle, last, in_sample=test)
+
+
+def held_out(table: Table, frame: SeriesFrame, column: str) -> HeldOut:
+    """The rows that `column` marks. Raises DataError where they are not the last of their series.
+
+    So it does where series that share one axis hold out different times.
     """
     schema = frame.schema
     table = shaped(table, schema)
     axis = axis_for(table, schema)
     marks = _marks(table, column)
     marks = marks if axis.order is None else marks[axis.order]
-    codes, ends = axis.codes, frame.offsets[1:]
-    firsts = []
+    codes, counts = axis.codes, []
     for part in (VALIDATION, TEST):
         first = np.full(len(axis.keys), np.iinfo(np.int64).max)
         rows = np.flatnonzero(marks == part)
@@ -81,22 +109,8 @@ def held_out(table: Table, frame: SeriesFrame, column: str, horizon: int | None)
             first = different
         told = first < np.iinfo(np.int64).max
         at = positions(np.where(told, first, frame.start), frame.start, frame.frequency, frame.time_type.zone)
-        firsts.append(np.where(told, frame.offsets[:-1] + at, ends))
-    validation, test = firsts
-    count = ends - test
-    if not (marks == VALIDATION).any():
-        before = np.where(count > 0, count, count.max() if horizon is None else horizon)
-        validation = np.maximum(test - before, frame.offsets[:-1])
-    validation = np.minimum(validation, test)
-    edges = (frame.offsets[:-1], validation, test, ends)
-    train, middle, last = (np.stack([edges[i], edges[i + 1]], axis=1).astype(np.int64) for i in range(3))
-    return Split(train, middle, last, in_sample=test), count
-
-
-def usual_count(held: np.ndarray) -> int:
-    """How many rows most series hold out; of two that are as usual the fewer."""
-    values, counts = np.unique(held[held > 0], return_counts=True)
-    return int(values[counts.argmax()])
+        counts.append(np.where(told, np.diff(frame.offsets) - at, 0))
+    return HeldOut(counts[1], counts[0] if (marks == VALIDATION).any() else None)
 
 
 def _held(table: Table, name: str) -> set[str] | None:

@@ -183,11 +183,12 @@ def decimal_of(columns: Iterable[Numbers]) -> Decimal | None:
 
 def only_groups(text: pl.Series) -> bool:
     """Whether "1.234" stands in a column, and nothing that could not be thousands set apart by points."""
-    plain = text.drop_nulls().str.strip_chars(BLANKS)
-    plain = plain.filter(~plain.is_in(MISSING)).str.strip_chars_start("+-")
-    groups = _pattern(",", ".")
-    if not (spread(plain, SAMPLE).str.contains(groups).all() and plain.str.contains(groups).all()):
-        return False
+    there = text.drop_nulls()
+    for part in (spread(there, SAMPLE), there):  # a few values tell it of most columns
+        plain = part.str.strip_chars(BLANKS)
+        plain = plain.filter(~plain.is_in(MISSING)).str.strip_chars_start("+-")
+        if not plain.str.contains(_pattern(",", ".")).all():
+            return False
     return bool(plain.str.contains(".", literal=True).any())
 
 

@@ -101,6 +101,7 @@ class Table:
     lines: np.ndarray | None = None  # (R,) line of each row where blank rows were left out
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # columns parsed once
     decimal: Decimal | None = None  # what settles "1,234" in a text column, where anything does
+    marked: Mapping[str, int] = field(default_factory=dict)  # column -> values read as missing for a mark such as "-"
 
     def line(self, row: int) -> str:
         """Where a row stands, as "line 14" of a text file or "row 12" (from 0) of anything else."""
@@ -229,6 +230,7 @@ def _text_table(raw: bytes, name: str, decimal: Decimal | None) -> Table:
         ledger,
         text.lines,
         decimal=text.decimal,
+        marked=text.marked,
     )
 
 

@@ -32,6 +32,7 @@ class TextTable(NamedTuple):
     lines: np.ndarray | None  # (R,) line of each row where blank rows were left out
     decimal: Decimal | None  # what settles "1,234", where the file tells
     repairs: list[Entry]
+    marked: dict[str, int]  # column -> values that became missing for a mark such as "-"
 
 
 def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTable:
@@ -54,7 +55,7 @@ def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTabl
     def place(row: int) -> str:
         return f"line {layout.first_line + row if lines is None else int(lines[row])}"
 
-    typed, marks, thousands, settled = _typed_columns(text, layout.delimiter, decimal, place, repairs)
+    typed, marks, thousands, settled, marked = _typed_columns(text, layout.delimiter, decimal, place, repairs)
     form = {
         "delimiter": layout.delimiter,
         "encoding": encoding,
@@ -62,7 +63,7 @@ def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTabl
         "thousands": thousands,
         "header_row": layout.header_row,
     }
-    return TextTable(pl.DataFrame(typed), form, layout.first_line, lines, settled, repairs)
+    return TextTable(pl.DataFrame(typed), form, layout.first_line, lines, settled, repairs, marked)
 
 
 def refuse_repeated_names(names: list[str], name: str) -> None:
@@ -207,8 +208,8 @@ def _without_blank(
 
 def _typed_columns(
     text: pl.DataFrame, delimiter: str, decimal: Decimal | None, place: Callable[[int], str], repairs: list[Entry]
-) -> tuple[list[pl.Series], list[str | None], str | None, Decimal | None]:
-    """The columns in their types; the decimal marks used; the thousands mark; and what settles "1,234"."""
+) -> tuple[list[pl.Series], list[str | None], str | None, Decimal | None, dict[str, int]]:
+    """The columns in their types; the decimal marks used; the thousands mark; what settles "1,234"; missing marks."""
     typed: list[pl.Series] = []
     marks: list[str | None] = []
     odd: dict[int, Numbers] = {}
@@ -241,7 +242,8 @@ def _typed_columns(
         marks[number] = found.form.decimal if found.values.dtype == pl.Float64 else None
     repairs += parsed_entries([(str(text.columns[number]), found) for number, found in read.items()], place)
     thousands = next((found.form.thousands for found in read.values() if found.form.thousands), None)
-    return typed, marks, thousands, settled
+    marked = {str(text.columns[number]): int(found.marked.sum()) for number, found in read.items() if found.marks}
+    return typed, marks, thousands, settled, marked
 
 
 def _pointed(text: pl.Series) -> bool:

@@ -258,7 +258,8 @@ def end_of_day(times: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
     """Which times (R,) are midnights at the end of the day that they name, in the order given; None where none are.
 
     They follow the last time of that day and come before the first of the next: one step apart once they are moved
-    to the next day. All midnights of the table but a few must stand so. `codes` tell the series apart.
+    to the next day. All midnights of the table but a few must stand so, and most rows that ran backwards run forwards
+    then: in a shuffled table a midnight stands anywhere. `codes` tell the series apart.
     """
     same = codes[1:] == codes[:-1]
     steps = np.diff(times)
@@ -272,7 +273,11 @@ def end_of_day(times: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
     moved = midnight & (follows | leads)
     placed = midnight.copy()
     placed[1:] &= same  # the first row of a series has no day before it
-    return moved if follows.any() and moved[placed].mean() >= 0.95 else None
+    if not follows.any() or moved[placed].mean() < 0.95:
+        return None
+    backwards = (same & (np.diff(part) < 0) for part in (times, times + moved * _DAY))
+    before, after = (int(part.sum()) for part in backwards)
+    return moved if 2 * after <= before else None
 
 
 def first_year(short: pl.Series) -> int:

@@ -27,8 +27,8 @@ class LinkTrain:
     averaging: float = 0.0  # decay of the running average of the weights that is kept; 0: the last weights
     validation_batches: int | None = None  # as many, spread evenly, rank the epochs; null: all of them
     seed: int = 2023
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = "auto"  # "cpu", "cuda", "cuda:1"; "auto": an accelerator where there is one
+    precision: Literal["fp32"] = "fp32"  # sums over messages want one type throughout
+    device: str = "cpu"  # or "cuda", "cuda:1", "auto": windows are prepared on the host all the same
     time_limit: float | None = None  # seconds of training, half of them for the network without its encoder
 
 

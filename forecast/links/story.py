@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,11 +34,12 @@ class Read:
 
     config: RunConfig
     events: EventTable
+    source: str  # as it was given: a path, the name of a catalogued set, or "<frame>"
 
-    @property
+    @cached_property
     def facts(self) -> Mapping[str, Any]:
         """The parts `data` and `split` of a fit's document."""
-        return self.events.facts
+        return {**self.events.facts, "source": self.source}
 
     @property
     def fingerprint(self) -> str:
@@ -50,11 +51,11 @@ def read(config: RunConfig, source: Any) -> Read:
     """Read and check the events of a path, a frame or a catalogued data set. Raises DataError and UsageError."""
     if source is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")
-    if isinstance(source, str) and not Path(source).exists() and source.lower() in catalogue.cards():
-        source = catalogue.read(catalogue.card(source.lower()))
-    if not config.data.directed:
+    events = read_events(source, config.data)
+    if not events.directed:
         config = replace(config, settings={**config.settings, "directed": False})
-    return Read(config, read_events(source, config.data))
+    card = catalogue.named(source)
+    return Read(config, events, card.name if card is not None else events.table.origin)
 
 
 def require_buildable(found: Read) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from graphs.events import LinkBatch
 from graphs.link_heads import binary_loss, softmax_loss
 from graphs.metrics import ranks
+from graphs.pairs import PairTable
 from graphs.todyformer import Todyformer, View
 
 from .series import CHECK_EVERY, require_finite
@@ -24,6 +25,17 @@ class LinkExample(NamedTuple):
     view: View  # strictly before the time of the first
     batch: LinkBatch
     weight: Tensor  # (B, N) how many candidates each negative stands for; (0,) where nothing is learned
+
+
+class OnHost:
+    """The features of pairs, worked out where their table lies, on whatever device the queries are."""
+
+    def __init__(self, table: PairTable) -> None:
+        self.table = table
+
+    def features(self, src: Tensor, dst: Tensor, time: Tensor, cut: int, unit: float) -> Tensor:
+        """As those of the table, on the host; the network takes them to its own device."""
+        return self.table.features(src.cpu(), dst.cpu(), time.cpu(), cut, unit)
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,12 @@ class LinkForecaster(L.LightningModule):
         self._train: Tensor | float = 0.0  # sum of the epoch's losses
         self._steps = 0
         self._reciprocals, self._ranked = 0.0, 0
+
+    def transfer_batch_to_device(self, batch: LinkExample, device: torch.device, dataloader_idx: int) -> LinkExample:
+        moved: LinkExample = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if device.type == "cpu" or moved.view.pairs is None:
+            return moved
+        return moved._replace(view=moved.view._replace(pairs=OnHost(moved.view.pairs)))
 
     def training_step(self, example: LinkExample, index: int) -> Tensor:
         scores = self.network(example.view, example.batch).float()

@@ -99,11 +99,11 @@ def train(store: EventStore, config: TodyformerConfig, args: argparse.Namespace)
         elif epoch - best[1] >= args.patience:
             break
     net.load_state_dict(kept)
-    test = rank(net, history, everyone, second, len(store), args.every)
+    test = rank(net, history, everyone, second, len(store), 1)
     pairs = (random_negatives(store, part, pool, 1, args.seed) for part in stretches(store, second, len(store)))
     precision = separate_links(Ranker(net, history), pairs).average_precision
     print(
-        f"epoch {best[1]}: validation MRR {best[0]:.4f}, test MRR {test:.4f}, test AP {precision:.4f}; "
+        f"epoch {best[1]}: validation MRR {best[0]:.4f}, test MRR {test:.4f}, test AP {precision:.4f} of all events; "
         f"{sum(p.numel() for p in net.parameters())} weights, {time.process_time():.0f} s of one core",
         flush=True,
     )
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=30)
     parser.add_argument("--partners", type=int, default=10, help="latest partners that are negatives, too")
     parser.add_argument("--loss", choices=("softmax", "binary"), default="softmax")
-    parser.add_argument("--every", type=int, default=1, help="evaluate every so many batches")
+    parser.add_argument("--every", type=int, default=1, help="validate on every so many batches")
     args = parser.parse_args()
     table = pl.read_parquet(args.file)
     src, dst = table["src"].to_numpy(), table["dst"].to_numpy()

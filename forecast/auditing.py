@@ -1,0 +1,45 @@
+"""audit: shows that nothing after a forecast's origin reaches it, by changing all of that."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .audited import Audit
+from .data import table
+from .errors import UsageError, own
+from .prediction import opened
+from .registry import find
+from .series_audit import audit_series
+
+_AUDITS: Mapping[str, Callable[..., Audit]] = {"series": audit_series}  # by the task of the model
+
+
+def audit(
+    model: Any,
+    data: Any,
+    *,
+    origins: int = 8,
+    seed: int = 0,
+    static: Any = None,
+    told: Callable[[str], None] | None = None,
+) -> Audit:
+    """Change everything after `origins` days of `data` in several ways and compare the forecasts bit by bit.
+
+    `model` is what `forecast.predict` takes, `data` a path, polars or pandas with answers. The days are drawn from
+    `seed`, one from each of as many equal parts of the data. The statistics that the model scales by are compared with
+    those of its training part where the data hold it. `static` gives static features of series that the model was not
+    trained on; `told` is called with what is being done.
+
+    Gives an `Audit`: `clean`, `document()`, `text()`, and the first leak as a GateError in `error`; it is not raised.
+    Raises DataError for data that are too short or do not fit the model, UsageError for a wrong number, ArtifactError
+    for a model that cannot be used.
+    """
+    if origins < 1:
+        raise UsageError(f"{origins} origins: an audit needs at least 1.", "E.g. --origins 8.")
+    fitted = opened(model)
+    try:
+        check = _AUDITS[find(fitted.name).task]
+        return check(
+            fitted, table.read(data, fitted.schema.decimal), origins, seed, static, told or (lambda text: None)
+        )
+    except Exception as error:
+        raise own(error) from error.__cause__
