@@ -176,7 +176,7 @@ def test_a_file_that_holds_no_architecture_is_refused(tmp_path: Path) -> None:
 
 def test_a_fit_searches_trains_and_tells_of_the_controls(desk: Path, tmp_path: Path) -> None:
     settings = [*settings_of(search_epochs=2, min_margin=0.5), *SHORT]
-    run = forecast.fit(TABLE, "darts-gt", lookback=12, horizon=6, settings=settings)
+    run = forecast.fit(TABLE, "darts-gt", lookback=12, horizon=6, marks="none", settings=settings)
     document = run.document
     assert list(document["scores"]) == ["darts-gt", *BASELINES] == list(run.scores)
     found = document["search"]
