@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+import forecast
 from forecast import registry
 from forecast.cells import entries_of, planned
 from forecast.config import from_dict, resolve
@@ -356,3 +357,9 @@ def test_the_gate_sees_the_model_and_the_baselines_and_no_control() -> None:
     scores = {"scaled": {"mse": 1.0}, "original": {"mae": 2.0}}
     document = {"scores": {"darts-gt": scores, "naive": scores}, "controls": {"all-GINE": scores}}
     assert kind_of("series").judged(document, "mse") == {"darts-gt": 1.0, "naive": 1.0}
+
+
+def test_an_audit_finds_nothing_after_an_origin_in_a_forecast(edges: str) -> None:
+    made = prepared(edges=edges)
+    found = forecast.audit(as_fitted(network_of(made), made), TABLE, origins=2)
+    assert found.clean and found.error is None
