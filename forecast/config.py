@@ -226,23 +226,31 @@ def listed_horizons(file: str | Path) -> set[int]:
 
 
 def schema() -> dict[str, Any]:
-    """Give the JSON schema of a configuration file, every model's settings included."""
+    """Give the JSON schema of a configuration file: one alternative a task, with the settings of all its models."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "forecast run configuration",
+        "anyOf": [_schema_of(task) for task in TASKS],
+    }
+
+
+def _schema_of(task: str) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from .registry import MODELS
 
-    parts = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
-    properties = {part: TypeAdapter(cls).json_schema() for part, cls in parts.items()}
-    models = []
-    for spec in MODELS.values():
-        settings = TypeAdapter(config_class(spec)).json_schema()
-        settings["properties"] = {"name": {"const": spec.name}, **settings.get("properties", {})}
-        models.append({**settings, "required": ["name"], "additionalProperties": False})
+    properties = {part: TypeAdapter(cls).json_schema() for part, cls in settings_of(task)[0].items()}
     for part in properties.values():
         part["additionalProperties"] = False
+    models = []
+    for name in MODELS:
+        if task not in tasks_of(name):
+            continue
+        settings = TypeAdapter(config_class(find(name, task))).json_schema()
+        settings["properties"] = {"name": {"const": name}, **settings.get("properties", {})}
+        models.append({**settings, "required": ["name"], "additionalProperties": False})
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "forecast run configuration",
+        "title": task,
         "type": "object",
         "additionalProperties": False,
         "properties": {
