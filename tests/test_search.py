@@ -18,6 +18,7 @@ from forecast import tracking
 from forecast.config import resolve
 from forecast.data.windows import Window, WindowBuffer, WindowDataset
 from forecast.errors import DataError, UsageError
+from forecast.kinds import Silent
 from forecast.models.darts_gt import SensorDartsGT
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import BASELINES, build, find
@@ -199,6 +200,46 @@ def test_a_fit_searches_trains_and_tells_of_the_controls(desk: Path, tmp_path: P
     train(network, made.train, made.validation, made.read.config.train)
     weights, others = run.fitted.network.state_dict(), network.state_dict()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+class Stop(Silent):
+    """Ends a fit as Ctrl-C would, at a stage."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def stage(self, text: str) -> None:
+        if self.at in text:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["search epoch 2", "training darts-gt", "control all-None"])
+def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(desk: Path, client: Any, at: str) -> None:
+    settings = [*settings_of(search_epochs=3), "train.epochs=2", "train.epoch_batches=[3,3]"]
+    given: dict[str, Any] = {"lookback": 12, "horizon": 6, "marks": "none", "settings": settings}
+    whole = forecast.fit(TABLE, "darts-gt", **given)
+    with pytest.raises(KeyboardInterrupt):
+        forecast.fit(TABLE, "darts-gt", progress=Stop(at), **given)
+    (killed,) = client.search_runs(["1"], "attributes.status = 'KILLED'", max_results=1)
+    resumed = forecast.fit(TABLE, resume=killed.info.run_id)
+    assert resumed.document["scores"] == whole.document["scores"]
+    assert resumed.document["controls"] == whole.document["controls"]
+    assert resumed.document["search"] == whole.document["search"]
+    weights, others = (one.fitted.network.state_dict() for one in (whole, resumed))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.slow
+def test_a_comparison_ranks_the_model_beside_others_on_the_same_windows(desk: Path, tmp_path: Path) -> None:
+    pl.DataFrame({"src": NAMES, "dst": [*NAMES[1:], NAMES[0]]}).write_csv(tmp_path / "edges.csv")
+    settings = [*settings_of(architecture="GINE"), "model.d_model=16", "model.d_ff=16", *SHORT]
+    given: dict[str, Any] = {"horizon": 6, "lookback": 12, "edges": str(tmp_path / "edges.csv")}
+    found = forecast.compare(TABLE, "darts-gt,itransformer,s-mamba", settings=settings, **given)
+    assert not found.failures
+    (one,) = found.document["tables"]
+    assert {row["model"] for row in one["rows"]} == {"darts-gt", "itransformer", "s-mamba", *BASELINES}
+    assert len({row["windows"] for row in one["rows"]}) == 1
 
 
 # Errors at single steps

@@ -12,6 +12,7 @@ import torch
 import forecast
 from forecast import registry
 from forecast.cells import entries_of, planned
+from forecast.cli import main
 from forecast.config import from_dict, resolve
 from forecast.data.windows import Target, Window, WindowShape
 from forecast.diagnosis import doctor
@@ -127,6 +128,14 @@ def test_what_no_graph_can_be_of_is_refused(edges: str) -> None:
     with pytest.raises(UsageError, match="itransformer takes no graph: it cannot use --edges") as caught:
         resolve("itransformer", flags={"data": {"edges": edges}})
     assert "darts-gt" in caught.value.hint
+
+
+def test_the_command_line_says_which_model_takes_edges(capsys: pytest.CaptureFixture[str], edges: str) -> None:
+    assert main(["fit", "ETTh1", "--model", "itransformer", "--edges", edges]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "takes no graph" in said[0] and "--model darts-gt" in said[1]
+    assert main(["fit", "ETTh1", "--model", "darts-gt", "--edges", edges, "--precision", "bf16"]) == 2
+    assert "fp32" in capsys.readouterr().err
 
 
 def test_real_graphs_are_read_and_one_that_changes_daily_is_refused() -> None:
@@ -340,6 +349,7 @@ def test_the_graph_travels_with_the_model_and_other_sensors_are_refused(edges: s
 def test_doctor_suggests_the_model_for_the_graph(edges: str) -> None:
     found = doctor(TABLE, edges=edges, lookback=12, horizon=6)
     assert found.document["suggest"]["model"] == "darts-gt"
+    assert found.document["graph"]["edges"] == 14
     assert f"edges='{edges}'" in found.document["suggest"]["command"]
     assert doctor(TABLE, lookback=12, horizon=6).document["suggest"]["model"] != "darts-gt"
 
