@@ -27,7 +27,11 @@ from .kinds import Sample, Stored
 from .registry import find
 
 _ROOT = Path(__file__).parents[1]  # of the packages forecast and graphs
-_ENTRIES = {"series": ("fitted", "Fitted"), "links": ("links.fitted", "FittedLinks")}  # module and class, by task
+_ENTRIES = {  # module and class, by task
+    "series": ("fitted", "Fitted"),
+    "links": ("links.fitted", "FittedLinks"),
+    "nodes": ("nodes.fitted", "FittedNodes"),
+}
 _REQUIRED = ("torch", "numpy", "pandas", "polars", "pyarrow", "safetensors", "mlflow-skinny")
 
 ENTRY = '''"""How MLflow opens this model: load the inference code stored beside it and let it forecast."""

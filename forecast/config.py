@@ -169,6 +169,8 @@ def resolve(
 def _task(name: str, data: Mapping[str, Any]) -> str:
     """Give the task of a model; of several the kind that is named, else series where only series have what is set."""
     tasks = tasks_of(name)
+    if "nodes" in tasks:
+        return "nodes" if data.get("task") == "node" else "links"
     if data.get("kind") in tasks:
         return str(data["kind"])
     of_series = any(data.get(key) is not None for key in ("edges", "horizon", "lookback"))
@@ -319,7 +321,9 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
 
 
 def _listed(kind: Any, value: Any) -> Any:
-    """Read `a,b` where several values are wanted, as people type it."""
+    """Read values as people type them: `a,b` where several are wanted, yes and no, which YAML takes for booleans."""
+    if isinstance(value, bool) and get_origin(kind) is Literal and {"yes", "no"} <= set(get_args(kind)):
+        return "yes" if value else "no"
     if isinstance(value, str) and any(get_origin(part) is tuple for part in (kind, *get_args(kind))):
         return [entry.strip() for entry in value.split(",")]
     return value

@@ -411,7 +411,10 @@ class NodeStates(nn.Module):
 
     def forward(self, view: View, nodes: Tensor, time: Tensor, features: Tensor | None = None) -> Tensor:
         """Scores (B, classes) of `nodes` (B,) at `time` (B,); `features` (B, F) of the events, where they are used."""
-        encoding = self.encoder(view.graph)
+        return self.score(self.encoder(view.graph), nodes, time, features)
+
+    def score(self, encoding: Encoding, nodes: Tensor, time: Tensor, features: Tensor | None = None) -> Tensor:
+        """The same from the encoding of a window, which other queries may share."""
         check_later(time, encoding)
         scores: Tensor = self.decoder(self.encoder.ends(encoding, nodes, time), features)
         return scores

@@ -39,7 +39,7 @@ def test_a_model_that_reads_the_past_alone_is_clean(given: dict[str, object]) ->
 
 @pytest.mark.parametrize("leaky", [PeeksAtPairs, PeeksAtFeatures, SeesItsOwnMoment])
 def test_a_leak_is_found_and_named(monkeypatch: pytest.MonkeyPatch, leaky: type[Past]) -> None:
-    monkeypatch.setattr("forecast.links.fitted.Past", leaky)
+    monkeypatch.setattr("forecast.links.stream.Past", leaky)
     found = forecast.audit(fitted(features=True), STREAM, origins=4)
     assert not found.clean
     assert found.error is not None and found.error.exit_code == 4
@@ -54,7 +54,7 @@ def test_a_stranger_that_depends_on_who_comes_later_is_found(monkeypatch: pytest
 
     def behind_all(group: answers.Group, *given: object) -> None:
         real(group, *given)  # type: ignore[arg-type]
-        group.stranger = group.known + len(given[3])  # type: ignore[arg-type]
+        group.stranger = group.known + len(given[2])  # type: ignore[arg-type]
 
     monkeypatch.setattr(answers.Group, "__init__", behind_all)
     stream = STREAM.with_columns(page=pl.when(pl.int_range(pl.len()) % 7 == 0).then(pl.lit("new")).otherwise("page"))
@@ -99,7 +99,7 @@ def test_the_command_prints_the_checks_and_ends_with_4_for_a_leak(
     fitted().save(Path("model"))
     assert main(["audit", "model", "stream.parquet", "--origins", "2"]) == 0
     assert "clean: 4 checks passed" in capsys.readouterr().out
-    monkeypatch.setattr("forecast.links.fitted.Past", PeeksAtPairs)
+    monkeypatch.setattr("forecast.links.stream.Past", PeeksAtPairs)
     assert main(["audit", "model", "stream.parquet", "--origins", "2", "--json"]) == 4
     document = json.loads(capsys.readouterr().out)
     assert document["error"]["code"] == 4 and not document["clean"]

@@ -16,7 +16,8 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np, polars as pl, torch
 from forecast.data.nodes import nodes_of
 from forecast.data.times import TimeType
-from forecast.links.fitted import Ends, FittedLinks
+from forecast.links.fitted import FittedLinks
+from forecast.links.stream import Ends
 from graphs.events import EventStore
 from graphs.todyformer import GraphShape, Todyformer, TodyformerConfig
 def peak():
