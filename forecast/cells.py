@@ -14,6 +14,7 @@ from .data import catalogue
 from .errors import UsageError
 from .prepare import read, require_buildable, window_shape
 from .registry import MODELS, config_class, find
+from .sensors import with_named_operators
 
 if TYPE_CHECKING:
     from .data.windows import WindowShape
@@ -38,6 +39,7 @@ class Data:
     facts: Mapping[str, Any]
     fingerprint: str
     shape: "WindowShape"
+    graph: Any  # of the variates, for a model that takes one
     ground: tuple[Any, ...]  # what two scores must share to be comparable
 
 
@@ -134,24 +136,26 @@ def planned(
             "model": entry.model,
             "config": _file(entry, name, horizon, lookback, published),
             "settings": own[entry.name],
-            **options,
+            **_options_of(entry, entries, options),
             **{key: value for key, value in given.items() if value is not None},
         }
         asked.append((name, source, entry, arguments, _resolved(arguments)))
     known: dict[Any, Data] = {}
     cells = []
     for name, source, entry, arguments, config in asked:
-        key = (name, config.data)
+        on_graph = find(config.name).on_graph
+        key = (name, config.data, on_graph)
         if key not in known:
             known[key] = _read(name, source, config)
         data = known[key]
         scores = _scores_of_paper(arguments, config, data) if published else None
-        cells.append(Cell(entry, data, replace(config, data=data.config), arguments, scores))
+        full = replace(config, data=data.config)
+        cells.append(Cell(entry, data, with_named_operators(full) if on_graph else full, arguments, scores))
     _require_common_ground(cells)
     for cell in cells:
         _ = cell.config.model
     for cell in {(cell.entry, cell.data.name, cell.data.config): cell for cell in cells}.values():
-        require_buildable(cell.config, cell.data.shape)
+        require_buildable(cell.config, cell.data.shape, cell.data.graph)
     return cells
 
 
@@ -175,6 +179,13 @@ def _settings_of(entry: Entry, entries: Sequence[Entry], settings: Sequence[str]
                 f"Did you mean model.{near[0]}?" if near else "Leave it out.",
             )
     return tuple(found)
+
+
+def _options_of(entry: Entry, entries: Sequence[Entry], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the options that concern an entry: edges go to the models that are on a graph, where there are any."""
+    if find(entry.model).on_graph or not any(find(other.model).on_graph for other in entries):
+        return options
+    return {key: value for key, value in options.items() if key != "edges"}
 
 
 def _fields(entry: Entry) -> set[str]:
@@ -219,6 +230,7 @@ def _read(name: str | None, source: Any, config: RunConfig) -> Data:
         facts=found.facts,
         fingerprint=found.fingerprint,
         shape=window_shape(found),
+        graph=found.graph,
         ground=(found.facts["forecasts"], found.split.train_end.tolist(), found.split.test.tolist()),
     )
 

@@ -43,6 +43,9 @@ KnownFuture = Annotated[
     typer.Option("--known-future", help="Covariates known beyond the last value, comma separated: holidays, prices."),
 ]
 Static = Annotated[str | None, typer.Option("--static", help="Table with one row of features a series.")]
+Edges = Annotated[
+    str | None, typer.Option("--edges", help="Graph of the variates: table of src, dst and perhaps weight.")
+]
 IdCol = Annotated[str | None, typer.Option(help="Column that tells series apart.")]
 TimeCol = Annotated[str | None, typer.Option(help="Column of the time, or several that tell it: Date,Time.")]
 Freq = Annotated[str | None, typer.Option(help="Step as pandas writes it (h, 15min, D, MS); default inferred.")]
@@ -99,6 +102,7 @@ def fit(
     variates: Variates = None,
     known_future: KnownFuture = None,
     static: Static = None,
+    edges: Edges = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
@@ -127,7 +131,7 @@ def fit(
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
-        known_future=known_future, static=static,
+        known_future=known_future, static=static, edges=edges,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
         experiment=experiment,
     )  # fmt: skip
@@ -399,6 +403,7 @@ def compare(
     variates: Variates = None,
     known_future: KnownFuture = None,
     static: Static = None,
+    edges: Edges = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
@@ -425,7 +430,8 @@ def compare(
     from .leaderboard import text
 
     given = _given(
-        target=target, variates=variates, known_future=known_future, static=static, id_col=id_col, time_col=time_col,
+        target=target, variates=variates, known_future=known_future, static=static, edges=edges,
+        id_col=id_col, time_col=time_col,
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes, strict=strict,
         time_limit=_seconds(time_limit), precision=precision, device=device, experiment=experiment,
     )  # fmt: skip
@@ -468,6 +474,7 @@ def doctor(
     variates: Variates = None,
     known_future: KnownFuture = None,
     static: Static = None,
+    edges: Edges = None,
     id_col: IdCol = None,
     time_col: TimeCol = None,
     freq: Freq = None,
@@ -487,7 +494,7 @@ def doctor(
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
-        known_future=known_future, static=static,
+        known_future=known_future, static=static, edges=edges,
     )  # fmt: skip
     if data is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")

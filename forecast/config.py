@@ -1,6 +1,7 @@
 """RunConfig: everything that decides a run, from defaults, a YAML file, `--set` and flags, validated and frozen.
 
-Precedence: defaults < file < the file's section for the chosen horizon < `--set section.key=value` < flags.
+Precedence: defaults < the model's own < file < the file's section for the chosen horizon < `--set section.key=value`
+< flags.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from .errors import UsageError
-from .registry import TASKS, config_class, find
+from .registry import TASKS, config_class, find, tasks_of
 
 SECTIONS = ("data", "model", "train", "track")
 
@@ -26,6 +27,7 @@ SECTIONS = ("data", "model", "train", "track")
 class DataConfig:
     """Which columns mean what, how the data are split, and the lengths of a window."""
 
+    kind: Literal["series"] = "series"  # of data, for a model that serves several
     dataset: str | None = None  # card of the catalogue: columns, frequency and published split
     lookback: int | None = None  # steps that the model sees; chosen from horizon and season if not given
     horizon: int | None = None  # steps to forecast; one season if not given
@@ -33,6 +35,7 @@ class DataConfig:
     variates: tuple[str, ...] = ()  # columns to use at all
     known_future: tuple[str, ...] = ()  # covariates that are known beyond the last value, as a holiday or a price is
     static: str | None = None  # table with one row a series and features that never change
+    edges: str | None = None  # table of the graph that the variates are on; their nearest by correlation if not given
     id_col: str | None = None
     time_col: str | None = None
     freq: str | None = None  # pandas alias of the step, instead of the inferred one
@@ -84,15 +87,11 @@ class RunConfig:
 
     name: str
     settings: Mapping[str, Any]  # of the model, as given
+    task: str = "series"  # what the model forecasts: a task of the registry
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)  # where each was given
     data: Any = field(default_factory=DataConfig)  # the settings classes are those of the model's task: SETTINGS
     train: Any = field(default_factory=TrainConfig)
     track: Any = field(default_factory=TrackConfig)
-
-    @property
-    def task(self) -> str:
-        """What the model forecasts: "series" or "links"."""
-        return find(self.name).task
 
     @cached_property
     def model(self) -> Any:
@@ -101,7 +100,7 @@ class RunConfig:
         Checked when it is first asked for: it stands beside its network, whose import costs seconds that a wrong path
         need not wait for.
         """
-        return _validated(config_class(find(self.name)), "model", self.settings, self.places, self.name)
+        return _validated(config_class(find(self.name, self.task)), "model", self.settings, self.places, self.name)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Give plain values by section, as a configuration file has them."""
@@ -153,15 +152,27 @@ def resolve(
     in_file = merged["model"].pop("name", name)
     if name is None:
         raise UsageError("No model was named.", "Add --model itransformer; `forecast models` lists the others.")
-    spec = find(name)
+    spec = find(name, _task(name, merged["data"]))
     if in_file != name:
         raise UsageError(
             f"{file} holds settings of {in_file}, not of {name}.", f"Use --model {in_file}, or another file."
         )
+    if merged["data"].get("edges") is not None and not spec.on_graph:
+        raise UsageError(f"{name} takes no graph: it cannot use --edges.", "Leave it out, or use --model darts-gt.")
+    merged = {part: {**spec.defaults.get(part, {}), **values} for part, values in merged.items()}
     classes, check = settings_of(spec.task)
     parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in classes}
     check(**parts)
-    return RunConfig(name=spec.name, settings=merged["model"], places=places, **parts)
+    return RunConfig(name=spec.name, task=spec.task, settings=merged["model"], places=places, **parts)
+
+
+def _task(name: str, data: Mapping[str, Any]) -> str:
+    """Give the task of a model; of several the kind that is named, else series where only series have what is set."""
+    tasks = tasks_of(name)
+    if data.get("kind") in tasks:
+        return str(data["kind"])
+    of_series = any(data.get(key) is not None for key in ("edges", "horizon", "lookback"))
+    return tasks[0] if of_series or len(tasks) == 1 else tasks[-1]
 
 
 def settings_of(task: str) -> tuple[Mapping[str, Any], Callable[..., None]]:

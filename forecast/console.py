@@ -51,6 +51,9 @@ class Progress:
             echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>28}")
             values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in found.items()}
             _show_scores([name for _, name in _SERIES], values, min)
+            _show_steps(document)
+            if "search" in document:
+                _show_search(document)
         if coverage := document.get("coverage"):
             echo("intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in coverage.items()))
         echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
@@ -62,7 +65,16 @@ def _series_understood(facts: Mapping[str, Any]) -> None:
     some = facts["forecasts"]
     names = ", ".join(some[:8]) + (", …" if len(some) > 8 else "")
     log(f"{facts['series']:,} series × {facts['variates']:,} variates; to forecast: {names or 'the series'}")
+    if graph := facts.get("graph"):
+        log(_graph(graph))
     log(f"looks back {facts['lookback']} steps, forecasts {facts['horizon']}")
+
+
+def _graph(told: Mapping[str, Any]) -> str:
+    edges = f"{told['edges']:,} edges, those that run back among them"
+    if told["source"] == "correlation":
+        return f"graph: {edges}, between variates that correlate most in the training part; --edges gives others"
+    return f"graph: {edges}, {'with' if told['weights'] else 'without'} weights, of {told['source']}"
 
 
 def _events_understood(facts: Mapping[str, Any]) -> None:
@@ -127,6 +139,29 @@ def _show_scores(heads: Sequence[str], values: Mapping[str, list[float | None]],
         marks = ["*" if v is not None and v == top else " " for v, top in zip(row, best, strict=True)]
         echo(f"{who:<{name}}" + "".join(f"{text + mark:>12}" for text, mark in zip(texts, marks, strict=True)))
     echo("* best of its column")
+
+
+def _show_steps(document: Mapping[str, Any]) -> None:
+    """Print the errors at single steps, where they were measured."""
+    found = {**document["scores"], **document.get("controls", {})}
+    steps = next(iter(found.values())).get("steps", {})
+    for step in steps:
+        echo(f"\nstep {step}, original units, mape in per cent")
+        _show_scores(list(steps[step]), {who: list(one["steps"][step].values()) for who, one in found.items()}, min)
+
+
+def _show_search(document: Mapping[str, Any]) -> None:
+    """Print what a search found, how sure it was, and how one operator in every layer does instead."""
+    found = document["search"]
+    echo(f"\nsearched in {found['epochs']} epochs: {', '.join(found['operators'])}")
+    for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
+        undecided = f", undecided: below {found['min_margin']:g}" if layer in found["undecided"] else ""
+        echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
+    echo("\ncontrols: the same operator in every layer, trained alike")
+    own = {document["model"]: document["scores"][document["model"]], **document["controls"]}
+    values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in own.items()}
+    _show_scores([name for _, name in _SERIES], values, min)
 
 
 def width() -> int:

@@ -21,7 +21,7 @@ from .data.kinds import looks_like
 from .data.times import quoted
 from .errors import DataError
 from .links.diagnosis import EventDiagnosis, diagnose
-from .prepare import Read, Understood, interpret, left_out, plan, span
+from .prepare import Read, Understood, interpret, left_out, on_graph, plan, span
 from .strengths import Strength, outliers, strength, typical
 
 SKETCHES = 12  # series that are drawn
@@ -101,14 +101,15 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     keys = {*options, *(text.partition("=")[0].strip().removeprefix("data.") for text in settings)}
     if isinstance(named, EventCard) or keys & _EVENTS_ONLY:
         return _events(data, settings, options)
+    reader = "naive" if options.get("edges") is None else "darts-gt"
     # Which model the settings are for shows once the table is read; how it is read is checked before.
-    reading = resolve("naive", settings=[s for s in settings if s.lstrip().startswith("data.")], flags=flags(**options))
+    reading = resolve(reader, settings=[s for s in settings if s.lstrip().startswith("data.")], flags=flags(**options))
     source = data
     if named is None and reading.data.dataset is None:
         source = table.read(data, reading.data.decimal)
         if looks_like(source) == "events":
             return _events(data, settings, options, source)
-    found = interpret(resolve("naive", settings=settings, flags=flags(**options)), source)
+    found = interpret(resolve(reader, settings=settings, flags=flags(**options)), source)
     frame, ledger = found.whole, found.table.ledger
     where = origin(found.table, frame)
     share, longer = step_share(where)
@@ -120,12 +121,16 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     planned, unread = None, ""
     try:
         planned = plan(found)
+        if reader == "darts-gt":
+            planned = on_graph(planned, ledger)
     except DataError as error:
         unread = f"{error.message} {error.hint}"
     _note_short(found, planned)
     periods = calendar.seasons(frame.frequency)
     usual = typical(found.frame, periods)
     model, reason = suggested(planned, usual) if planned is not None else ("", "")
+    if planned is not None and planned.graph is not None:
+        model, reason = "darts-gt", f"{planned.facts['graph']['edges']:,} edges between the variates"
     suggestion = _suggestion(planned, model, data, settings, options) if planned is not None else None
     return Diagnosis(
         document=_document(found, share, absent, suggestion),

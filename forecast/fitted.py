@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 import torch
 
+from graphs.sensor_graph import SensorGraph
+
 from .calibrate import Calibration
 from .data import calendar, table
 from .data.covariates import Feature, encode_static, history_ends, owners, require_known, with_future
@@ -24,9 +26,10 @@ from .data.times import restore
 from .data.windows import WindowBuffer, WindowDataset, WindowShape
 from .errors import DataError, UsageError
 from .folder import not_as_said, read_folder, write_folder
-from .registry import config_class, find, network_class
+from .registry import build, config_class, find
 
 _BATCH = 256  # series or windows forecast at once
+_GRAPH = ("edges", "edge_features", "walks")  # what a graph of sensors is stored as
 
 
 def window_buffer(frame: SeriesFrame, marks: Sequence[str]) -> WindowBuffer:
@@ -100,6 +103,7 @@ class Fitted:
     facts: Mapping[str, Any]
     features: tuple[Feature, ...] = ()
     static: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
+    graph: SensorGraph | None = None  # of the variates, where the network takes one
 
     @property
     def options(self) -> dict[str, Any]:
@@ -129,6 +133,8 @@ class Fitted:
             "calibration.pooled": self.calibration.pooled,
         }
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        if self.graph is not None:
+            tensors |= {f"graph.{part}": getattr(self.graph, part) for part in _GRAPH}
         tensors |= {f"network.{key}": value for key, value in self.network.state_dict().items()}
         write_folder(folder, described, tensors)
 
@@ -145,10 +151,11 @@ class Fitted:
     @classmethod
     def _of(cls, described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> "Fitted":
         model = dict(described["model"])
-        spec = find(model.pop("name"))
+        spec = find(model.pop("name"), "series")
         shape = WindowShape(**described["shape"])
         config = config_class(spec)(**model)
-        network = network_class(spec)(shape, config)
+        graph = _graph_of(tensors) if spec.on_graph else None
+        network = build(spec, shape, config, graph)
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
@@ -173,6 +180,7 @@ class Fitted:
             facts=described["facts"],
             features=tuple(Feature(**feature) for feature in described["features"]),
             static=tensors["static"].numpy(),
+            graph=graph,
         )
 
     def predict(
@@ -278,13 +286,22 @@ class Fitted:
     def _schema_for(self, read: table.Table) -> Schema:
         """Give the schema with the columns that a wide table has, where the network takes any number of variates.
 
-        Columns that were left out at the fit stay left out.
+        Columns that were left out at the fit stay left out. Raises DataError for a column that is no sensor of the
+        graph that the model was trained on.
         """
-        schema = self.schema
-        if schema.layout != "wide" or not getattr(self.network, "any_variates", False):
+        schema, fixed = self.schema, not getattr(self.network, "any_variates", False)
+        if schema.layout != "wide" or (fixed and self.graph is None):
             return schema
         found, _, new = columns_present(read, schema)
-        values = (*found, *(name for name in new if name not in self.facts.get("left_out", ())))
+        new = tuple(name for name in new if name not in self.facts.get("left_out", ()))
+        if self.graph is not None:
+            if new:
+                raise DataError(
+                    f"{read.origin}: {len(new)} column(s), first {new[0]!r}, are no sensors of the model's graph.",
+                    "Leave them out, or fit again with their edges.",
+                )
+            return schema
+        values = (*found, *new)
         every = schema.targets == len(schema.values)
         return replace(schema, values=values, targets=len(values) if every else schema.targets)
 
@@ -330,6 +347,12 @@ class Fitted:
         mean, std = self.scaler.mean[series][:, variates], self.scaler.std[series][:, variates]
         scaler = Scaler(np.where(trained, mean, own.mean), np.where(trained, std, own.std), self.scaler.known)
         return scaler, variates
+
+
+def _graph_of(tensors: Mapping[str, torch.Tensor]) -> SensorGraph:
+    """Give the graph of the variates that `Fitted.save` stored."""
+    edges, features, walks = (tensors[f"graph.{part}"] for part in _GRAPH)
+    return SensorGraph(len(walks), edges, features, walks)
 
 
 def _numbers(names: pl.Series, trained: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 `read` checks and splits with numpy and polars alone; torch is imported once the data have been accepted.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +22,12 @@ from .data.scale import Scaler
 from .data.schema import Schema, axis_for, shaped
 from .data.short import note_short, padded, rows_needed
 from .errors import DataError, UsageError
-from .registry import find, network_class
+from .registry import build, find
+from .sensors import sensor_graph, with_named_operators
 
 if TYPE_CHECKING:
+    from graphs.sensor_graph import SensorGraph
+
     from .data.windows import WindowDataset, WindowShape
     from .fitted import Fitted
 
@@ -64,6 +68,7 @@ class Read:
     facts: Mapping[str, Any]  # the `data` part of a fit's document
     fingerprint: str
     features: tuple[Feature, ...]  # how static features are encoded
+    graph: "SensorGraph | None" = None  # of the variates, for a model that takes one
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,28 @@ def _series_card(card: Card | EventCard) -> Card:
 
 def read(config: RunConfig, source: Any) -> Read:
     """Read and check the data, and split them by time. Raises DataError or UsageError."""
-    return plan(interpret(config, source))
+    understood = interpret(config, source)
+    found = plan(understood)
+    return on_graph(found, understood.table.ledger) if find(config.name, "series").on_graph else found
+
+
+def on_graph(found: Read, ledger: table.Ledger) -> Read:
+    """Add the graph of the variates and what is told of it, and name the operators that a file or chance decides.
+
+    Raises DataError and UsageError.
+    """
+    end = int(found.split.train_end[0])
+    graph, told = sensor_graph(found.config.data.edges, found.frame, end, ledger, found.facts["source"])
+    sha256 = told["sha256"]  # a fit on the same series and another graph is another fit
+    return replace(
+        found,
+        config=with_named_operators(found.config),
+        graph=graph,
+        facts={**found.facts, **ledger.to_dict(), "graph": told},
+        fingerprint=hashlib.sha256(f"{found.fingerprint}{sha256}".encode()).hexdigest()
+        if sha256
+        else found.fingerprint,
+    )
 
 
 def interpret(config: RunConfig, source: Any) -> Understood:
@@ -294,12 +320,12 @@ def window_shape(read: Read) -> "WindowShape":
     )
 
 
-def require_buildable(config: RunConfig, shape: "WindowShape") -> None:
-    """Raise UsageError for settings that the network refuses for windows of this shape."""
+def require_buildable(config: RunConfig, shape: "WindowShape", graph: "SensorGraph | None" = None) -> None:
+    """Raise UsageError for settings that the network refuses for windows of this shape, on this graph."""
     import torch
 
     with torch.device("meta"):  # the network is not kept: its weights need no memory
-        network_class(find(config.name))(shape, config.model)
+        build(find(config.name, "series"), shape, config.model, graph)
 
 
 def _published(card: Card, read_table: table.Table, frame: SeriesFrame, lookback: int) -> split.Split:

@@ -1,8 +1,11 @@
-"""The models that `forecast` knows: one literal row each, imported only when built."""
+"""The models that `forecast` knows: one literal row each, imported only when built.
+
+A model that serves two kinds of data has a row, and a network, for each.
+"""
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -15,10 +18,12 @@ class ModelSpec:
     """One model: its name on the command line, in configs and in the registry, and where its code is."""
 
     name: str
-    task: str  # what it forecasts: "series", or "links" between nodes
+    task: str  # what it forecasts: "series", "links" between nodes, or what is told of "graphs"
     network: str  # "module:Class", imported when built; within this package from a dot on
     paper: str  # address; "" for baselines
     summary: str
+    on_graph: bool = False  # its network takes a graph of the variates, too
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by section, where they are not everyone's
 
     @property
     def baseline(self) -> bool:
@@ -55,6 +60,23 @@ _TABLE = (
         "selective scans over time and over variates; column order matters (Behrouz et al., 2024)",
     ),
     ModelSpec(
+        "darts-gt",
+        "series",
+        ".models.darts_gt:SensorDartsGT",
+        "https://arxiv.org/abs/2510.14336",
+        "a graph transformer on series of sensors; what each layer asks of the graph is searched (2025)",
+        on_graph=True,
+        defaults={
+            "train": {
+                "batch_size": 16,
+                "loss": "mae",
+                "learning_rate": 2e-3,
+                "weight_decay": 1e-4,
+                "averaging": 0.0,  # the running statistics of batch norm belong to the weights they were taken with
+            }
+        },
+    ),
+    ModelSpec(
         "todyformer",
         "links",
         "graphs.todyformer:Todyformer",
@@ -65,15 +87,18 @@ _TABLE = (
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),
 )
-MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _TABLE})
+MODELS: Mapping[str, ModelSpec] = MappingProxyType(  # by name, with the first row of each
+    {name: next(spec for spec in _TABLE if spec.name == name) for name in dict.fromkeys(spec.name for spec in _TABLE)}
+)
 TASKS = tuple(dict.fromkeys(spec.task for spec in _TABLE))
 BASELINES = tuple(spec.name for spec in _TABLE if spec.baseline)
 
 
-def find(name: str) -> ModelSpec:
-    """Give the model called `name`; raises UsageError with the nearest name."""
-    if name in MODELS:
-        return MODELS[name]
+def find(name: str, task: str | None = None) -> ModelSpec:
+    """Give the model called `name`, for `task` or else the first it has; raises UsageError with the nearest name."""
+    for spec in _TABLE:
+        if spec.name == name and task in (None, spec.task):
+            return spec
     near = get_close_matches(name.replace("_", "-").lower(), MODELS, n=1)
     raise UsageError(
         f"There is no model called {name!r}.",
@@ -81,9 +106,19 @@ def find(name: str) -> ModelSpec:
     )
 
 
+def tasks_of(name: str) -> tuple[str, ...]:
+    """Give the tasks of the model called `name`; raises UsageError as `find` does."""
+    return tuple(spec.task for spec in _TABLE if spec.name == find(name).name)
+
+
 def network_class(spec: ModelSpec) -> Any:
     """Import the network of `spec`."""
     return _imported(spec.network)
+
+
+def build(spec: ModelSpec, shape: Any, config: Any, graph: Any = None) -> Any:
+    """Build the network of `spec`; `graph` is that of the variates, for a model that takes one."""
+    return network_class(spec)(shape, config, graph) if spec.on_graph else network_class(spec)(shape, config)
 
 
 def config_class(spec: ModelSpec) -> Any:

@@ -6,7 +6,7 @@ The module knows plain values only, nothing of networks, frames or tracking.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import NamedTuple
 
@@ -79,6 +79,7 @@ class Report:
     command: str
     use: Heat | None = None  # how much the error of each target rises with each input exchanged
     use_note: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)  # HTML by heading, of a kind of model
 
 
 class Verdict(NamedTuple):
@@ -127,6 +128,7 @@ def render(report: Report) -> str:
     looks = figures.looks(report.model, named)
     sections = {
         "Scores on the test part": _score_table(report),
+        **report.more,
         "Forecasts on test windows": _examples(report, looks),
         "Errors and training": _diagnostics(report, looks),
         "Error by variate": _variate_table(report, outcome.rival),

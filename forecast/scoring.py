@@ -1,7 +1,7 @@
 """Scores over every window: scaled as in the papers, and in original units beside the baselines."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from .data.windows import Target, Window, WindowBuffer, WindowDataset, WindowSha
 from .models.naive import SeasonalNaive, SeasonalNaiveConfig
 
 _TINY = torch.finfo(torch.float64).tiny
+_ZERO = 1e-3  # an answer below, in original units, has no percentage error
 METRICS = {  # what a model may be judged by: where it stands in Scores
     "mse": "scaled",
     "mae": "original",
@@ -29,7 +30,8 @@ class Scores:
 
     `scaled` holds mse and mae on the scaled axis, `original` mae and rmse in units of the table, mase, and smape: the
     mean of 200 |y - f| / (|y| + |f|) in per cent, 0 where both are 0, as in the M4 competition. `by_step` (H,) is
-    scaled MSE, `by_variate` (V_out,) MAE in original units. NaN where nothing was seen.
+    scaled MSE, `by_variate` (V_out,) MAE in original units. `steps` holds mae, rmse and mape (per cent, of answers that
+    are not about 0) in original units at single steps, counted from 1. NaN where nothing was seen.
     """
 
     windows: int
@@ -38,6 +40,7 @@ class Scores:
     by_step: np.ndarray
     by_variate: np.ndarray
     coverage: Mapping[int, float]
+    steps: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def metric(self, name: str) -> float:
         """Give one of `METRICS`: mse on the scaled axis, the others in original units."""
@@ -55,15 +58,17 @@ def score(
     calibration: Calibration | None = None,
     levels: tuple[int, ...] = (),
     reference: Scaler | None = None,
+    steps: tuple[int, ...] = (),
 ) -> Scores:
     """Sum errors over all windows and divide once, so that the result does not depend on the batch size.
 
     `naive_error` (S, V_out) is the in-sample error that MASE divides by, on the scaled axis (`seasonal_error`); a
     variate whose naive error is 0 takes no part in MASE. With a `calibration`, the share of answers inside each
     interval of `levels` is measured too. Scaled errors refer to `reference` where the windows are scaled by another.
+    `steps` are those of the horizon, from 1, that are also scored by themselves.
     """
     targets = data.targets
-    tally = Tally(data.horizon, targets, scaler, naive_error, reference)
+    tally = Tally(data.horizon, targets, scaler, naive_error, reference, steps)
     widths = {}
     if calibration:
         widths = {level: calibration.half_width(level, np.arange(targets)) for level in levels}
@@ -81,7 +86,13 @@ class Tally:
     _NAMES = ("absolute", "absolute_units", "ratio", "squared", "squared_units", "seen", "comparable", "relative")
 
     def __init__(
-        self, horizon: int, targets: int, scaler: Scaler, naive_error: np.ndarray, reference: Scaler | None = None
+        self,
+        horizon: int,
+        targets: int,
+        scaler: Scaler,
+        naive_error: np.ndarray,
+        reference: Scaler | None = None,
+        steps: tuple[int, ...] = (),
     ) -> None:
         """Begin with nothing; the arguments are those of `score`, forecasts are on the axis of `scaler`."""
         std, mean = torch.from_numpy(scaler.std[:, :targets]), torch.from_numpy(scaler.mean[:, :targets])
@@ -93,6 +104,8 @@ class Tally:
         self._linear = torch.stack([factor, std, torch.where(self._compared, 1 / divisor, 0.0)], dim=-1)
         self._squared = self._linear[..., :2].square()
         self._sums = torch.zeros(len(self._NAMES), horizon, targets, dtype=torch.float64)
+        self._steps, self._smallest = steps, _ZERO / std
+        self._percent = torch.zeros(2, len(steps), dtype=torch.float64)  # shares of the answers, and how many
 
     @property
     def seen(self) -> float:
@@ -103,7 +116,13 @@ class Tally:
         """Add forecasts (B, H, V_out) of `series` (B,); give their absolute errors, 0 where nothing was seen."""
         error = ((forecast - target.values) * target.seen).double().abs_()  # (B, H, V_out)
         zero = self._zero[series, None]
-        size = (forecast - zero).abs_() + (target.values - zero).abs_()
+        answer = (target.values - zero).abs_()
+        if self._steps:
+            rows = [step - 1 for step in self._steps]
+            counted = target.seen[:, rows] & (answer[:, rows] >= self._smallest[series, None])
+            self._percent[0] += torch.where(counted, error[:, rows] / answer[:, rows], 0.0).sum((0, 2))
+            self._percent[1] += counted.sum((0, 2))
+        size = (forecast - zero).abs_() + answer
         sums = self._sums
         sums[:3] += torch.einsum("bhv,bvk->khv", error, self._linear[series])
         sums[3:5] += torch.einsum("bhv,bvk->khv", error.square(), self._squared[series])
@@ -131,7 +150,18 @@ class Tally:
             by_step=(by["squared"].sum(1) / by["seen"].sum(1)).numpy(),
             by_variate=(by["absolute_units"].sum(0) / by["seen"].sum(0)).numpy(),
             coverage=coverage,
+            steps={step: self._at(number, step - 1, by) for number, step in enumerate(self._steps)},
         )
+
+    def _at(self, number: int, row: int, by: Mapping[str, Tensor]) -> dict[str, float]:
+        """Give the errors in units at one of the single steps."""
+        absolute, squared, seen = (by[name][row].sum().item() for name in ("absolute_units", "squared_units", "seen"))
+        shares, counted = self._percent[:, number].tolist()
+        return {
+            "mae": _share(absolute, seen),
+            "rmse": _share(squared, seen) ** 0.5,
+            "mape": 100 * _share(shares, counted),
+        }
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -8,24 +8,29 @@ import numpy as np
 import polars as pl
 
 from .data import calendar
+from .data.week import MINUTE
 from .errors import UsageError
 from .kinds import Clock, Outcome, Progress, Sample, Silent
 from .prepare import Prepared, Read, fit_scaler, prepare, read, window_shape
 from .prepare import require_buildable as _require_buildable
-from .registry import BASELINES, config_class, find, network_class
+from .registry import BASELINES, build, config_class, find
 
 if TYPE_CHECKING:
     import torch
 
+    from graphs.architecture import Architecture
+
     from .fitted import Fitted
     from .tracking import TrackedRun
+
+LEADS = (15, 30, 60)  # minutes
 
 __all__ = ["carry_out", "judged", "read", "require_buildable", "rescore", "sample"]
 
 
 def require_buildable(found: Read) -> None:
     """Raise UsageError where the network cannot be built for windows of these data."""
-    _require_buildable(found.config, window_shape(found))
+    _require_buildable(found.config, window_shape(found), found.graph)
 
 
 def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) -> Outcome:
@@ -36,15 +41,23 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     prepared = prepare(found)
     progress.stage("scoring the baselines")
     networks = {name: solved_baseline(name, prepared) for name in BASELINES}
-    progress.stage(f"training {config.name}, run {run.id}")
     clock.lap("baselines")
+    sought = None
+    if find(config.name, "series").on_graph:
+        from . import searching
+
+        prepared, sought = searching.settled(prepared, run, progress)
+        clock.lap("search")
+    progress.stage(f"training {config.name}, run {run.id}")
     network, curve, best_epoch = _trained(config.name, networks, prepared, run, progress)
     clock.lap("train")
+    controls = searching.controls(prepared, sought, network, run, progress) if sought is not None else {}
+    clock.lap("controls")
 
     progress.stage("scoring")
-    fitted = as_fitted(network, prepared)
+    fitted = as_fitted(network, prepared, sought)
     scores = {}
-    for name, forecaster in {config.name: network, **networks}.items():
+    for name, forecaster in {config.name: network, **networks, **controls}.items():
         scores[name] = scoring.score(
             scoring.on_device(forecaster),
             prepared.test.with_lookback(forecaster.shape.lookback),
@@ -52,12 +65,17 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
             prepared.naive_error,
             calibration=fitted.calibration if forecaster is network else None,
             levels=config.track.levels,
+            steps=_minutes(found),
         )
+    beside = {name: scores.pop(name) for name in controls}
     network.cpu()
     clock.lap("score")
     document = summary.document(run.id, prepared, scores, best_epoch, clock.seconds)
+    if sought is not None:
+        document |= summary.search(sought, beside)
     page = summary.page(prepared, scores, {**networks, config.name: network}, fitted, curve, document)
-    return Outcome(fitted, scores, summary.flat(scores), document, report.render(page), report.verdict(page).headline)
+    metrics = summary.flat({**scores, **beside})
+    return Outcome(fitted, scores, metrics, document, report.render(page), report.verdict(page).headline)
 
 
 def judged(document: Mapping[str, Any], metric: str) -> dict[str, float]:
@@ -139,7 +157,7 @@ def _trained(
     if name in networks:
         return networks[name], [], 0
     torch.manual_seed(config.train.seed)
-    network = network_class(find(name))(prepared.shape, config.model)
+    network = build(find(name, "series"), prepared.shape, config.model, prepared.read.graph)
     if any(isinstance(part, SelectiveChain) for part in network.modules()):
         on_cuda = config.train.device != "cpu" and torch.cuda.is_available()
         progress.stage(scan_note("cuda" if on_cuda else "cpu"))
@@ -162,7 +180,7 @@ def _trained(
 
 def solved_baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
     """Build and solve one baseline on the training windows; a season longer than the lookback widens its window."""
-    spec = find(name)
+    spec = find(name, "series")
     shape, settings = prepared.shape, config_class(spec)()
     if name == prepared.read.config.name:
         settings = prepared.read.config.model
@@ -178,15 +196,25 @@ def solved_baseline(name: str, prepared: Prepared) -> "torch.nn.Module":
             season = 1
         settings = dataclasses.replace(settings, season=season)
         shape = dataclasses.replace(shape, lookback=max(shape.lookback, season))
-    network = network_class(spec)(shape, settings)
+    network = build(spec, shape, settings)
     network.solve(prepared.train.thinned(max(1, 1_000_000 // shape.targets)).batches(64))
     return network
 
 
-def as_fitted(network: Any, prepared: Prepared) -> "Fitted":
+def _minutes(found: Read) -> tuple[int, ...]:
+    """The steps 15, 30 and 60 minutes ahead, at which traffic is reported, for data of a few minutes a step."""
+    frequency, horizon = found.frame.frequency, found.config.data.horizon
+    if frequency.unit != "us" or frequency.slots or any(minutes * MINUTE % frequency.count for minutes in LEADS):
+        return ()
+    steps = tuple(minutes * MINUTE // frequency.count for minutes in LEADS)
+    return steps if horizon is not None and steps[-1] <= horizon else ()
+
+
+def as_fitted(network: Any, prepared: Prepared, sought: "Architecture | None" = None) -> "Fitted":
     from .calibrate import calibrate
     from .fitted import Fitted
     from .scoring import on_device
+    from .summary import told
 
     config, frame = prepared.read.config, prepared.read.frame
     calibration = calibrate(on_device(network), prepared.validation.with_lookback(network.shape.lookback), 64)
@@ -206,7 +234,9 @@ def as_fitted(network: Any, prepared: Prepared) -> "Fitted":
             "span": prepared.read.facts["span"],
             "trained_on": prepared.read.facts["split"]["train"],
             "left_out": prepared.read.facts["left_out"],
+            **({} if sought is None else {"search": told(sought)}),
         },
         features=prepared.read.features,
         static=np.concatenate(frame.static),
+        graph=prepared.read.graph,
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from . import sensors_page
 from .data import calendar
 from .explanation_page import CAPTION, heat
 from .fitted import Fitted
@@ -14,6 +15,9 @@ from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prepare import Prepared
 from .report import Example, Heat, Report, Score
 from .scoring import METRICS, Scores, finite
+
+if TYPE_CHECKING:
+    from graphs.architecture import Architecture
 
 _EXAMPLES = 6  # forecasts drawn in the report
 _INPUTS, _WINDOWS, _REPEATS, _SECONDS = 64, 64, 2, 2.0  # of importance in the report, at most
@@ -43,12 +47,34 @@ def document(
         "horizon": prepared.shape.horizon,
         "season": prepared.season,
         "best_epoch": best_epoch,
-        "scores": {
-            name: {"scaled": finite(score.scaled), "original": finite(score.original)} for name, score in scores.items()
-        },
+        "scores": {name: _told(score) for name, score in scores.items()},
         "coverage": {str(level): share for level, share in scores[model].coverage.items()},
         "registered": None,
         "seconds": dict(seconds),
+    }
+
+
+def _told(score: Scores) -> dict[str, Any]:
+    found: dict[str, Any] = {"scaled": finite(score.scaled), "original": finite(score.original)}
+    steps = {str(step): finite(errors) for step, errors in score.steps.items()}
+    return {**found, "steps": steps} if steps else found
+
+
+def search(found: "Architecture", controls: Mapping[str, Scores]) -> dict[str, Any]:
+    """Give what the document says of a search: how sure it was, and how one operator in every layer does instead."""
+    return {"search": told(found), "controls": {name: _told(score) for name, score in controls.items()}}
+
+
+def told(found: "Architecture") -> dict[str, Any]:
+    """Give an architecture in plain values, without its trajectory; layers are counted from 1."""
+    return {
+        "operators": list(found.operators),
+        "candidates": list(found.candidates),
+        "probabilities": [list(row) for row in found.probabilities],
+        "margins": list(found.margins),
+        "min_margin": found.min_margin,
+        "undecided": [layer + 1 for layer in found.undecided],
+        "epochs": len(found.trajectory),
     }
 
 
@@ -60,6 +86,9 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
             place = "test" if number == 0 else part  # the model comes first
             found |= {f"{place}.{name}": entry.metric(name) for name in METRICS}
             found[f"{place}.mae_scaled"] = entry.scaled["mae"]
+            found |= {
+                f"{place}.{name}_at_{step}": error for step, at in entry.steps.items() for name, error in at.items()
+            }
             found |= {f"{place}.coverage_{level}": share for level, share in entry.coverage.items()}
         else:
             found |= {f"{part}.{key}": value for key, value in entry.items()}
@@ -115,6 +144,7 @@ def page(
         command=f"forecast fit {facts['source']} --config config.yaml",
         use=use,
         use_note=use_note,
+        more=sensors_page.sections(document),
     )
 
 

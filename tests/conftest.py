@@ -16,7 +16,8 @@ from forecast.data.frame import Schema, SeriesFrame, TimeType
 from forecast.data.windows import WindowDataset, WindowShape, origins
 from forecast.fitted import window_buffer
 from forecast.prepare import Prepared, prepare, read
-from forecast.registry import config_class, find, network_class
+from forecast.registry import build, config_class, find
+from graphs.sensor_graph import SensorGraph
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,6 +53,12 @@ def _windows(frame: SeriesFrame, lookback: int, horizon: int, marks: Sequence[st
     parts = torch.stack([offsets[:-1], offsets[1:]], dim=1)
     at = origins(offsets, parts, lookback, horizon)
     return WindowDataset(window_buffer(frame, marks), at, lookback, horizon, frame.schema.targets)
+
+
+def _ring(sensors: int) -> SensorGraph:
+    """Sensors each with an edge to the next, of growing weight; none for a single one."""
+    at = np.arange(sensors)
+    return SensorGraph.of(sensors, np.stack([at, (at + 1) % sensors]), (1 + at) / sensors)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +122,7 @@ def make_small() -> Callable[..., Prepared]:
 @pytest.fixture(scope="session")
 def make_network() -> Callable[..., torch.nn.Module]:
     """Build a model of the registry at toy size, from a fixed seed; settings win over the toy ones."""
-    toy = {"d_model": 16, "d_ff": 16, "heads": 2, "layers": 1}
+    toy = {"d_model": 16, "d_ff": 16, "heads": 2, "layers": 1, "width": 16, "architecture": "GINE"}
 
     def make(name: str, shape: WindowShape, **settings: object) -> torch.nn.Module:
         spec = find(name)
@@ -123,7 +130,7 @@ def make_network() -> Callable[..., torch.nn.Module]:
         known = {field.name for field in dataclasses.fields(kind)}
         torch.manual_seed(0)
         chosen = kind(**{key: value for key, value in toy.items() if key in known} | settings)
-        network: torch.nn.Module = network_class(spec)(shape, chosen)
+        network: torch.nn.Module = build(spec, shape, chosen, _ring(shape.variates) if spec.on_graph else None)
         return network
 
     return make

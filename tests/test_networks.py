@@ -164,15 +164,11 @@ def stored(
 ) -> tuple[Fitted, Fitted]:
     """A fitted model, and what comes back of it from a folder."""
     network = ready(make_network, name, shape)
-    kind = config_class(MODELS[name])
-    settings = {"season": network.season} if hasattr(network, "season") else {}
-    toy = {"d_model": 16, "d_ff": 16, "heads": 2, "layers": 1}
-    config = kind(**{k: v for k, v in toy.items() if k in kind.__dataclass_fields__} | settings)
     frame = make_frame(np.zeros((4, shape.variates)), targets=shape.targets)
     draw = np.random.default_rng(0)
     fitted = Fitted(
         name=name,
-        config=config,
+        config=network.config,
         shape=shape,
         schema=frame.schema,
         marks=("hour", "weekday", "day", "yearday")[: shape.time_features],
@@ -186,6 +182,7 @@ def stored(
         ),
         network=network,
         facts={"fingerprint": "ab", "span": ["2020-01-01", "2020-02-01"]},
+        graph=getattr(network, "graph", None),
     )
     fitted.save(folder)
     return fitted, Fitted.load(folder)

@@ -60,6 +60,24 @@ class SeriesData(L.LightningDataModule):
         return _loader(self.validation, self.validation.numbers(64))
 
 
+class SearchData(L.LightningDataModule):
+    """Pairs of batches for a search: windows that weights learn on, and later ones that its choice learns on.
+
+    The shorter part begins anew until the longer one ends. Validated is every window of the second part.
+    """
+
+    def __init__(self, learned: WindowDataset, held: WindowDataset, *, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.parts = [(part, _Shuffled(len(part), batch_size, None, seed)) for part in (learned, held)]
+
+    def train_dataloader(self) -> list[DataLoader[Example]]:
+        return [_loader(part, shuffled) for part, shuffled in self.parts]
+
+    def val_dataloader(self) -> DataLoader[Example]:
+        held, _ = self.parts[1]
+        return _loader(held, held.numbers(64))
+
+
 def _loader(data: WindowDataset, batches: Iterable[Tensor]) -> DataLoader[Example]:
     # `batch_size=None`: the sampler's batches go to the data set whole. The own generator keeps the loader from
     # drawing its base seed from the global one, which belongs to the network.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..data.windows import Example
+from ..data.windows import Example, Target
 from ..errors import ForecastError
 
 CHECK_EVERY = 50  # steps between looks at the loss: a look waits for an accelerator
@@ -50,6 +50,14 @@ def decayed(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest}]
 
 
+def masked_loss(kind: str, forecast: Tensor, target: Target) -> Tensor:
+    """The mean loss of `LOSSES` over the values of a batch that were seen; 0 where none was."""
+    pointwise = LOSSES[kind]
+    if target.seen.all():
+        return pointwise(forecast, target.values)
+    return (pointwise(forecast, target.values, reduction="none") * target.seen).sum() / target.seen.sum().clamp(min=1)
+
+
 def require_finite(loss: float, part: str, epoch: int) -> None:
     """Raise a ForecastError that names the epoch, counted here from 0, when a loss is no number any more."""
     if not math.isfinite(loss):
@@ -73,12 +81,7 @@ class SeriesForecaster(L.LightningModule):
         self._squares, self._seen = 0.0, 0
 
     def training_step(self, batch: Example, index: int) -> Tensor:
-        forecast, answer, seen = self.network(batch.window), batch.target.values, batch.target.seen
-        pointwise = LOSSES[self.optim.loss]
-        if seen.all():
-            loss = pointwise(forecast, answer)
-        else:
-            loss = (pointwise(forecast, answer, reduction="none") * seen).sum() / seen.sum().clamp(min=1)
+        loss = masked_loss(self.optim.loss, self.network(batch.window), batch.target)
         if index % CHECK_EVERY == 0:
             require_finite(loss.item(), "training", self.current_epoch)
         self._train = self._train + loss.detach()

@@ -1,0 +1,212 @@
+"""DARTS-GT on a graph of sensors: each variate is a node, each window one graph.
+
+Paper: "DARTS-GT: Differentiable Architecture Search for Graph Transformers with Quantifiable Instance-Specific
+Interpretability Analysis", 2025, https://arxiv.org/abs/2510.14336, whose tasks are graphs and nodes with labels; that
+its network forecasts series is ours. `graphs.darts_gt` holds the network and says what it shares with the authors'
+code.
+
+Ours, for series:
+- a node's features are its window, which of its steps are unseen, its last seen value, sine and cosine of the
+  calendar features at the origin, its static features and the covariates whose future is known;
+- edges run back, too, and a node attends to itself through a query map, as nothing but attention moves information;
+- the output of a node is the change from its last seen value, at every step of the horizon.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from graphs.architecture import random_operators
+from graphs.darts_gt import Attention, DartsGT, DartsGTConfig, GraphDataShape, GraphTransformer, Norm
+from graphs.darts_search import SearchConfig, Supernet
+from graphs.graph_batch import GraphError
+from graphs.graph_operators import OPERATORS, PUBLISHED
+from graphs.sensor_graph import SensorGraph
+
+from ..data.windows import Window, WindowShape
+from ..errors import UsageError
+from .layers.instance_norm import zero_unseen
+
+SEARCH, RANDOM = "search", "random"
+DENSE_SENSORS = 512  # above, attention between all pairs takes too much memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorDartsGTConfig:
+    """Sizes of the network and of its search. Raises `UsageError` for a value that no network can be built from."""
+
+    architecture: str | tuple[str, ...] = SEARCH  # or an operator for all layers, one a layer, FILE.json, "random"
+    layers: int = 2
+    width: int = 32  # of a sensor's state
+    heads: int = 4
+    attention: Attention = "sparse"  # along edges, or "dense": among all sensors
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    norm: Norm = "batch"  # over the sensors of all windows of a batch, or "layer": over each state
+    position_width: int = 8  # of a state, for the place of the sensor in the graph
+    node_embedding: int = 0  # width of a code learned for each sensor; 0: other sensors may be forecast
+    candidates: tuple[str, ...] = PUBLISHED  # operators that are searched among
+    search_epochs: int = 6
+    search_stride: int = 3  # every so many-th training window is searched on
+    search_split: float = 0.6  # share of these windows that weights learn on; the choice learns on later ones
+    search_warmup: float = 0.2  # share of the epochs in which all candidates count alike
+    search_rate: float = 3e-3  # of the choice's logits, with Adam
+    min_margin: float = 0.01  # a layer whose two best candidates are nearer in probability is undecided
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "candidates", tuple(self.candidates))  # a stored model has lists
+        if not isinstance(self.architecture, str):
+            operators = tuple(self.architecture)
+            # A single word is read as a list of one.
+            object.__setattr__(self, "architecture", operators[0] if len(operators) == 1 else operators)
+        if self.node_embedding < 0 or self.search_stride < 1:
+            name = "node_embedding" if self.node_embedding < 0 else "search_stride"
+            least = 0 if self.node_embedding < 0 else 1
+            raise UsageError(
+                f"darts-gt: model.{name} is {getattr(self, name)}; it must be at least {least}.",
+                f"Set model.{name}={least}.",
+            )
+        try:
+            self.network(weighted=True)
+            _ = self.search
+        except GraphError as error:
+            raise UsageError(_named(error.message), _named(error.hint)) from None
+
+    @property
+    def operators(self) -> tuple[str, ...] | None:
+        """The operator of each layer; None where they are still to be found."""
+        if self.architecture == SEARCH or self.architecture == RANDOM or str(self.architecture).endswith(".json"):
+            return None
+        return (self.architecture,) * self.layers if isinstance(self.architecture, str) else self.architecture
+
+    @property
+    def search(self) -> SearchConfig:
+        """How the architecture is searched."""
+        return SearchConfig(
+            candidates=self.candidates,
+            epochs=self.search_epochs,
+            split=self.search_split,
+            warmup=self.search_warmup,
+            logit_rate=self.search_rate,
+            min_margin=self.min_margin,
+        )
+
+    def network(self, *, weighted: bool) -> DartsGTConfig:
+        """The settings of the network behind; `weighted` says whether the edges have weights."""
+        return DartsGTConfig(
+            architecture=self.operators or next(iter(OPERATORS)),
+            layers=self.layers,
+            width=self.width,
+            heads=self.heads,
+            flavour="edge",
+            attention=self.attention,
+            attention_self_loops=self.attention == "sparse",
+            query_projection_sparse=True,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            norm=self.norm,
+            edge_features="linear" if weighted else "dummy",
+            positions="rwse",
+            position_width=self.position_width,
+            head="forecast",
+        )
+
+    def drawn(self, seed: int) -> tuple[str, ...]:
+        """An operator for each layer, drawn evenly among the candidates: what a search must beat."""
+        return random_operators(self.candidates, self.layers, torch.Generator().manual_seed(seed))
+
+
+def _named(text: str) -> str:
+    """Settings of a search by their names here."""
+    return text.replace("search.candidates", "model.candidates").replace("search.", "model.search_")
+
+
+class SensorEncoder(nn.Module):
+    """First states of sensors: a linear map of what is known of each, and of the code learned for it, if any."""
+
+    def __init__(self, columns: int, width: int, sensors: int, code: int, flags: slice) -> None:
+        super().__init__()
+        self.linear = nn.Linear(columns + code, width)
+        self.codes = nn.Embedding(sensors, code) if code else None
+        with torch.no_grad():
+            # Where training had nothing unseen these weights are never trained; unseen then reads as the mean.
+            self.linear.weight[:, flags] = 0.0
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The states (B N, width) of features (B N, columns), the sensors of a window one after the other."""
+        if self.codes is not None:
+            codes = self.codes.weight
+            features = torch.cat((features, codes.repeat(len(features) // len(codes), 1)), dim=1)
+        states: Tensor = self.linear(features)
+        return states
+
+
+class SensorDartsGT(nn.Module):
+    """Forecasts all sensors of a graph together: `Window` in, (B, H, V_out) out.
+
+    The V variates are the nodes of `graph`, in its order. With `architecture="search"` every layer is the mixture of
+    all candidates (`graphs.darts_search`), to be searched and not to forecast with. The weights suit any graph whose
+    edges have weights or not, as here, unless each sensor has a code (`node_embedding`).
+
+    Raises `UsageError` for an architecture that is not settled, and for dense attention among too many sensors.
+    """
+
+    any_variates = False
+    transformer: GraphTransformer
+
+    def __init__(self, shape: WindowShape, config: SensorDartsGTConfig, graph: SensorGraph) -> None:
+        super().__init__()
+        self.shape, self.config, self.graph = shape, config, graph
+        if config.operators is None and config.architecture != SEARCH:
+            raise UsageError(
+                f"darts-gt: model.architecture {config.architecture!r} does not name operators yet.",
+                f"Set it to {SEARCH}, to {', '.join(OPERATORS)} or to one of these a layer.",
+            )
+        if config.attention == "dense" and graph.sensors > DENSE_SENSORS:
+            raise UsageError(
+                f"darts-gt: dense attention among {graph.sensors} sensors; {DENSE_SENSORS} are the most.",
+                "Set model.attention=sparse.",
+            )
+        network = config.network(weighted=graph.edge_features.shape[1] > 0)
+        columns = 2 * shape.lookback + 1 + 2 * shape.time_features + shape.static
+        columns += (shape.lookback + shape.horizon) * shape.known
+        data = GraphDataShape(
+            columns,
+            shape.horizon,
+            edge_features=graph.edge_features.shape[1],
+            walks=graph.walks.shape[1],
+            last=2 * shape.lookback,
+        )
+        if config.architecture == SEARCH:
+            self.transformer = Supernet(data, network, config.search)
+        else:
+            self.transformer = DartsGT(data, network)
+        self.transformer.node_features = SensorEncoder(
+            columns,
+            config.width - config.position_width,
+            graph.sensors,
+            config.node_embedding,
+            slice(shape.lookback, 2 * shape.lookback),
+        )
+
+    def forward(self, window: Window) -> Tensor:
+        """Forecast every target over the horizon: (B, H, V_out), on the scale of `window.past`."""
+        nodes = self.features(window)  # (B, V, C)
+        steps = self.transformer(self.graph.batch(nodes))  # (B V, H)
+        forecast: Tensor = steps.view(*nodes.shape[:2], -1).transpose(1, 2)  # (B, H, V)
+        return forecast[..., : self.shape.targets]
+
+    def features(self, window: Window) -> Tensor:
+        """What is known of each sensor at the origin: (B, V, C), its window first."""
+        past = zero_unseen(window)  # (B, L, V)
+        batch, lookback, sensors = past.shape
+        step = torch.arange(lookback, device=past.device)[:, None] * window.seen
+        last = past.gather(1, step.amax(dim=1, keepdim=True))  # (B, 1, V): 0, the mean, where nothing was seen
+        angle = 2 * math.pi * window.past_time[:, -1]  # (B, K)
+        shared = torch.cat((angle.sin(), angle.cos(), window.known.flatten(1)), dim=1)
+        own = torch.cat((past, (~window.seen).to(past.dtype), last), dim=1).transpose(1, 2)
+        return torch.cat(
+            (own, shared[:, None].expand(-1, sensors, -1), window.static.expand(batch, sensors, -1)), dim=2
+        )
