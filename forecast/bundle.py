@@ -27,7 +27,11 @@ from .kinds import Sample, Stored
 from .registry import find
 
 _ROOT = Path(__file__).parents[1]  # of the packages forecast and graphs
-_ENTRIES = {"series": ("fitted", "Fitted"), "links": ("links.fitted", "FittedLinks")}  # module and class, by task
+_ENTRIES = {  # module and class, by task
+    "series": ("fitted", "Fitted"),
+    "links": ("links.fitted", "FittedLinks"),
+    "graphs": ("graph_labels.fitted", "FittedGraphs"),
+}
 _REQUIRED = ("torch", "numpy", "pandas", "polars", "pyarrow", "safetensors", "mlflow-skinny")
 
 ENTRY = '''"""How MLflow opens this model: load the inference code stored beside it and let it forecast."""
@@ -67,8 +71,9 @@ class Bundle:
 def build(fitted: Stored, folder: Path) -> Bundle:
     """Write the bundle of `fitted` into `folder`."""
     fitted.save(folder / "fitted")
-    module, kind = _ENTRIES[kind_of_folder(folder / "fitted")]
-    network = find(fitted.name).network.partition(":")[0]
+    task = kind_of_folder(folder / "fitted")
+    module, kind = _ENTRIES[task]
+    network = find(fitted.name, task).network.partition(":")[0]
     sources = _vendored([f"forecast.{module}", f"forecast{network}" if network.startswith(".") else network])
     digest = hashlib.sha256()
     for path, content in sorted(sources.items()):
