@@ -31,6 +31,7 @@ _ENTRIES = {  # module and class, by task
     "series": ("fitted", "Fitted"),
     "links": ("links.fitted", "FittedLinks"),
     "nodes": ("nodes.fitted", "FittedNodes"),
+    "graphs": ("graph_labels.fitted", "FittedGraphs"),
 }
 _REQUIRED = ("torch", "numpy", "pandas", "polars", "pyarrow", "safetensors", "mlflow-skinny")
 
@@ -71,8 +72,9 @@ class Bundle:
 def build(fitted: Stored, folder: Path) -> Bundle:
     """Write the bundle of `fitted` into `folder`."""
     fitted.save(folder / "fitted")
-    module, kind = _ENTRIES[kind_of_folder(folder / "fitted")]
-    network = find(fitted.name).network.partition(":")[0]
+    task = kind_of_folder(folder / "fitted")
+    module, kind = _ENTRIES[task]
+    network = find(fitted.name, task).network.partition(":")[0]
     sources = _vendored([f"forecast.{module}", f"forecast{network}" if network.startswith(".") else network])
     digest = hashlib.sha256()
     for path, content in sorted(sources.items()):

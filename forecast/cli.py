@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show a configuration, or its schema.")
 app.add_typer(config_app, name="config")
+datasets_app = typer.Typer(help="List the catalogued data sets, or make one of graphs.")
+app.add_typer(datasets_app, name="datasets", invoke_without_command=True)
 
 Data = Annotated[
     str | None,
@@ -534,9 +536,11 @@ def models(as_json: Json = False) -> None:
             echo(f"{row['name']:<16}{row['task']:<9}{row['summary']}")
 
 
-@app.command()
-def datasets(as_json: Json = False) -> None:
-    """List the catalogued data sets."""
+@datasets_app.callback(invoke_without_command=True)
+def datasets(context: typer.Context, as_json: Json = False) -> None:
+    """List the catalogued data sets, or make one of graphs."""
+    if context.invoked_subcommand is not None:
+        return
     from .data import catalogue
     from .errors import DataError
 
@@ -554,6 +558,33 @@ def datasets(as_json: Json = False) -> None:
             here = "here" if row["file"] else "not here"
             echo(f"{row['name']:<14}{row['rows']:>8,} rows  {row['freq'] or '':<6}{here:<9} {row['title']}")
         echo("Files are looked for in the folder that FORECAST_DATA names.")
+
+
+@datasets_app.command("make")
+def datasets_make(
+    name: Annotated[str, typer.Argument(help="pattern or cluster.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Table of one graph a row: .parquet.")],
+    graphs: Annotated[int, typer.Option(help="How many; published are 14,000 and 12,000.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the graphs.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make graphs whose nodes are to be told apart: PATTERN or CLUSTER of Dwivedi et al. 2020."""
+    from .data import table
+    from .data.made import made
+
+    if name not in ("pattern", "cluster"):
+        raise UsageError(f"{name!r} is no data set that can be made.", "Make pattern or cluster.")
+    path = table.require_writable(output)
+    if path.suffix.lower() == ".csv":
+        raise UsageError(f"{output}: the lists of a graph do not fit into CSV.", f"Use {path.with_suffix('.parquet')}.")
+    frame = made(name, graphs, seed)  # type: ignore[arg-type]
+    table.write(frame, path)
+    facts = {"rows": frame.height, "nodes": int(frame["num_nodes"].sum()), "output": output}
+    if as_json:
+        print_json({"name": name, "seed": seed, **facts})
+    else:
+        echo(f"{output}: {facts['rows']:,} graphs, {facts['nodes']:,} nodes; forecast fit {output} --model darts-gt")
 
 
 @app.command()

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from .errors import UsageError
-from .registry import TASKS, config_class, find, tasks_of
+from .registry import HOMES, TASKS, config_class, find, tasks_of
 
 SECTIONS = ("data", "model", "train", "track")
 
@@ -181,7 +181,7 @@ def settings_of(task: str) -> tuple[Mapping[str, Any], Callable[..., None]]:
     """Give the settings classes of the sections data, train and track for a task, and the check of their values."""
     if task == "series":
         return {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}, _check
-    module = importlib.import_module(f".{task}.settings", __package__)
+    module = importlib.import_module(f"{HOMES[task]}.settings", __package__)
     return module.SECTIONS, module.check
 
 

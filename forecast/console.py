@@ -3,8 +3,10 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .gate import HIGHER
 
 _SERIES = (
     ("scaled", "mse"),
@@ -26,7 +28,10 @@ class Progress:
 
     def understood(self, facts: Mapping[str, Any]) -> None:
         _UNDERSTOOD[facts["kind"]](facts)
-        ends = "; ".join(f"{part} {' to '.join(span)}" for part, span in facts["split"].items())
+        ends = "; ".join(
+            f"{part} {size:,}" if isinstance(size, int) else f"{part} {' to '.join(size)}"
+            for part, size in facts["split"].items()
+        )
         log(f"split by {facts['split_by']}: {ends}")
         tell_ledger(facts)
 
@@ -51,11 +56,13 @@ class Progress:
         elif document["data"]["kind"] == "events":
             count, ranked = document["events"]["test"], document["candidates"]
             echo(f"test, {count:,} events, each ranked among {ranked:,} destinations")
-            _show_scores(_LINKS, {who: [scores[name] for name in _LINKS] for who, scores in found.items()}, max)
+            _show_scores(_LINKS, {who: [scores[name] for name in _LINKS] for who, scores in found.items()})
+        elif document["data"]["kind"] == "graphs":
+            _graphs_scored(document)
         else:
             echo(f"test, {document['windows']['test']:,} windows{'scaled':>15}{'':>11}{'original units':>28}")
             values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in found.items()}
-            _show_scores([name for _, name in _SERIES], values, min)
+            _show_scores([name for _, name in _SERIES], values)
             _show_steps(document)
             if "search" in document:
                 _show_search(document)
@@ -96,7 +103,15 @@ def _events_understood(facts: Mapping[str, Any]) -> None:
         )
 
 
-_UNDERSTOOD = {"series": _series_understood, "events": _events_understood}
+def _graphs_understood(facts: Mapping[str, Any]) -> None:
+    log(f"{facts['source']}: {facts['graphs']:,} graphs, {facts['nodes']:,} nodes, {facts['edges']:,} edges")
+    names = ", ".join(facts["targets"][:8]) + (", …" if len(facts["targets"]) > 8 else "")
+    log(f"{facts['task'].replace('_', ' ')}: {names}")
+    (columns, kind), (edge_columns, edge_kind) = facts["node_features"], facts["edge_features"]
+    log(f"features: {columns} a node, read as {kind}; {edge_columns} an edge, read as {edge_kind}")
+
+
+_UNDERSTOOD = {"series": _series_understood, "events": _events_understood, "graphs": _graphs_understood}
 
 
 def tell_ledger(facts: Mapping[str, Any]) -> None:
@@ -112,6 +127,9 @@ def tell_read(facts: Mapping[str, Any]) -> None:
     if "series" in facts:
         log(f"{facts['source']}: {facts['rows']:,} rows, {facts['series']:,} series")
         meaning = "not met at the fit, scaled by their own values"
+    elif "graphs" in facts:
+        log(f"{facts['source']}: {facts['graphs']:,} graphs, {facts['nodes']:,} nodes")
+        meaning = ""
     else:
         log(f"{facts['source']}: {facts['rows']:,} queries, {facts['events']:,} events since the fit")
         meaning = "nodes without a past, scored as such"
@@ -129,6 +147,12 @@ def show_model(described: Mapping[str, Any]) -> None:
         echo(f"{name}: {shape['lookback']} → {shape['horizon']} steps of {columns['freq']}")
         echo(f"columns   time {columns['time']}, id {columns['id']}, layout {columns['layout']}")
         echo(f"variates  {len(variates)}: {', '.join(variates[:12])}")
+    elif described["task"] == "graphs":
+        targets, reader = described["targets"], described["reader"]
+        echo(f"{name}: {targets['task']['name'].replace('_', ' ')}")
+        echo(f"targets   {', '.join(targets['names'][:12])}")
+        kinds = (f"{reader[part]['columns']} of {part}, read as {reader[part]['kind']}" for part in ("nodes", "edges"))
+        echo("features  " + "; ".join(kinds))
     else:
         what = "states" if described["task"] == "nodes" else "links"
         echo(f"{name}: {what} of {shape['nodes']:,} nodes, {shape['edge_features']:,} features an event")
@@ -138,10 +162,11 @@ def show_model(described: Mapping[str, Any]) -> None:
         echo(f"{key}  {value}")
 
 
-def _show_scores(heads: Sequence[str], values: Mapping[str, list[float | None]], best_of: Callable[..., Any]) -> None:
-    """Print one table, the model first: its values under the heads, the best of each column marked."""
+def _show_scores(heads: Sequence[str], values: Mapping[str, list[float | None]]) -> None:
+    """Print one table, the model first: its values under the metrics, the best of each column marked."""
     best = [
-        best_of((v for v in column if v is not None), default=None) for column in zip(*values.values(), strict=True)
+        (max if head in HIGHER else min)((v for v in column if v is not None), default=None)
+        for head, column in zip(heads, zip(*values.values(), strict=True), strict=True)
     ]
     name = max(18, 2 + max(map(len, values)))
     echo(f"{'':<{name}}" + "".join(f"{head:>12}" for head in heads))
@@ -158,21 +183,39 @@ def _show_steps(document: Mapping[str, Any]) -> None:
     steps = next(iter(found.values())).get("steps", {})
     for step in steps:
         echo(f"\nstep {step}, original units, mape in per cent")
-        _show_scores(list(steps[step]), {who: list(one["steps"][step].values()) for who, one in found.items()}, min)
+        _show_scores(list(steps[step]), {who: list(one["steps"][step].values()) for who, one in found.items()})
+
+
+def _graphs_scored(document: Mapping[str, Any]) -> None:
+    """Print the scores of the test part, and what the search found."""
+    found = document["scores"]
+    echo(f"test, {document['split']['test']:,} graphs, judged by {document['metric']}")
+    names = list(found[document["model"]])
+    groups = {"": found}
+    if "search" in document:
+        groups["controls"] = {document["model"]: found[document["model"]], **document["controls"]}
+    for group, scores in groups.items():
+        if group:
+            _show_found(document["search"])
+        _show_scores(names, {who: list(one.values()) for who, one in scores.items()})
 
 
 def _show_search(document: Mapping[str, Any]) -> None:
     """Print what a search found, how sure it was, and how one operator in every layer does instead."""
-    found = document["search"]
+    _show_found(document["search"])
+    own = {document["model"]: document["scores"][document["model"]], **document["controls"]}
+    values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in own.items()}
+    _show_scores([name for _, name in _SERIES], values)
+
+
+def _show_found(found: Mapping[str, Any]) -> None:
+    """Print what a search found, and how sure it was."""
     echo(f"\nsearched in {found['epochs']} epochs: {', '.join(found['operators'])}")
     for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
         shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
         undecided = f", undecided: below {found['min_margin']:g}" if layer in found["undecided"] else ""
         echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
     echo("\ncontrols: the same operator in every layer, trained alike")
-    own = {document["model"]: document["scores"][document["model"]], **document["controls"]}
-    values = {who: [scores[part][name] for part, name in _SERIES] for who, scores in own.items()}
-    _show_scores([name for _, name in _SERIES], values, min)
 
 
 def width() -> int:

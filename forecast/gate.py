@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-HIGHER = frozenset({"mrr", "ap", "auc", "hits@10"})  # metrics of which more is better; of all others less
+# Metrics of which more is better; of all others less.
+HIGHER = frozenset({"mrr", "ap", "auc", "hits@10", "r2", "accuracy", "accuracy_sbm"})
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .config import RunConfig
+from .registry import HOMES
 
 if TYPE_CHECKING:
     import polars as pl
 
     from .tracking import TrackedRun
-
-_MODULES = {"series": ".series"}  # every other task is a package of its name with a module `story`
 
 
 class Progress(Protocol):
@@ -117,4 +116,5 @@ class Kind(Protocol):
 
 def kind_of(task: str) -> Kind:
     """Give the module of the kind of data that models of `task` are fitted to."""
-    return cast(Kind, importlib.import_module(_MODULES.get(task, f".{task}.story"), __package__))
+    place = f"{HOMES[task]}.story" if task in HOMES else ".series"
+    return cast(Kind, importlib.import_module(place, __package__))

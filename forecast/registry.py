@@ -23,6 +23,7 @@ class ModelSpec:
     paper: str  # address; "" for baselines
     summary: str
     on_graph: bool = False  # its network takes a graph of the variates, too
+    settings: str = ""  # "module:Class" of its settings, where they are not beside the network
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by section, where they are not everyone's
 
     @property
@@ -77,6 +78,14 @@ _TABLE = (
         },
     ),
     ModelSpec(
+        "darts-gt",
+        "graphs",
+        "graphs.darts_gt:DartsGT",
+        "https://arxiv.org/abs/2510.14336",
+        "the same on graphs: what is told of each graph, or of each of its nodes",
+        settings=".models.darts_gt_labels:LabelDartsGTConfig",
+    ),
+    ModelSpec(
         "todyformer",
         "links",
         "graphs.todyformer:Todyformer",
@@ -98,6 +107,7 @@ _TABLE = (
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(  # by name, with the first row of each
     {name: next(spec for spec in _TABLE if spec.name == name) for name in dict.fromkeys(spec.name for spec in _TABLE)}
 )
+HOMES: Mapping[str, str] = {"links": ".links", "graphs": ".graph_labels"}  # packages of the tasks other than series
 TASKS = tuple(dict.fromkeys(spec.task for spec in _TABLE))
 BASELINES = tuple(spec.name for spec in _TABLE if spec.baseline)
 
@@ -130,8 +140,8 @@ def build(spec: ModelSpec, shape: Any, config: Any, graph: Any = None) -> Any:
 
 
 def config_class(spec: ModelSpec) -> Any:
-    """Import the settings dataclass of `spec`: named like its network, with `Config` behind."""
-    return _imported(f"{spec.network}Config")
+    """Import the settings dataclass of `spec`: named like its network, with `Config` behind, if not told otherwise."""
+    return _imported(spec.settings or f"{spec.network}Config")
 
 
 def _imported(place: str) -> Any:

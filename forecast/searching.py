@@ -19,6 +19,7 @@ from .models.darts_gt import SEARCH
 from .prepare import Prepared
 from .registry import build, find
 from .tasks.search import ArchitectureSearch
+from .tasks.series import masked_loss
 from .training import train, train_task
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def search(
     learned, held = parted(prepared.train, settings.split, config.model.search_stride)
     torch.manual_seed(config.train.seed)
     network = build(find(config.name, "series"), prepared.shape, config.model, prepared.read.graph)
-    task = ArchitectureSearch(network, config.train.loss)
+    task = ArchitectureSearch(
+        network,
+        network.transformer,
+        lambda batch: masked_loss(config.train.loss, network(batch.window), batch.target),
+        lambda batch: len(batch.origin),
+    )
     limits: TrainConfig = dataclasses.replace(
         config.train, epochs=settings.epochs, patience=settings.epochs, averaging=0.0
     )

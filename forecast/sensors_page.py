@@ -29,13 +29,6 @@ def _search(document: Mapping[str, Any]) -> str:
     found = document.get("search")
     if found is None:
         return ""
-    heads = "".join(f"<th>{escaped(name)}</th>" for name in found["candidates"])
-    layers = zip(found["operators"], found["probabilities"], found["margins"], strict=True)
-    body = []
-    for number, (operator, shares, margin) in enumerate(layers, start=1):
-        sure = "undecided" if number in found["undecided"] else "decided"
-        body.append(_row(f"layer {number}: {operator}, {sure}", [*shares, margin]))
-    chosen = table(f"<tr><th>probability of each candidate</th>{heads}<th>margin</th></tr>", body)
     scores = {document["model"]: document["scores"][document["model"]], **document["controls"]}
     controls = [
         _row(who, [one["scaled"]["mse"], one["scaled"]["mae"], one["original"]["mae"], one["original"]["rmse"]])
@@ -43,9 +36,21 @@ def _search(document: Mapping[str, Any]) -> str:
     ]
     kinds = "".join(f"<th>{name}</th>" for name in ("MSE, scaled", "MAE, scaled", "MAE", "RMSE"))
     beside = table(f"<tr><th>one operator in every layer instead, trained alike</th>{kinds}</tr>", controls)
+    return f"{architecture(found)}{beside}"
+
+
+def architecture(found: Mapping[str, Any]) -> str:
+    """What a search found, how sure it was, and which layers are undecided."""
+    heads = "".join(f"<th>{escaped(name)}</th>" for name in found["candidates"])
+    layers = zip(found["operators"], found["probabilities"], found["margins"], strict=True)
+    body = []
+    for number, (operator, shares, margin) in enumerate(layers, start=1):
+        sure = "undecided" if number in found["undecided"] else "decided"
+        body.append(_row(f"layer {number}: {operator}, {sure}", [*shares, margin]))
+    chosen = table(f"<tr><th>probability of each candidate</th>{heads}<th>margin</th></tr>", body)
     return (
         f'{chosen}<p class="note">After {found["epochs"]} epochs. A layer whose margin is below '
-        f"{found['min_margin']:g} is undecided: the most probable operator stands there all the same.</p>\n{beside}"
+        f"{found['min_margin']:g} is undecided: the most probable operator stands there all the same.</p>\n"
     )
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
 from torch import Tensor, nn
 
 from .config import TrainConfig
-from .data.module import SeriesData
+from .data.module import TrainingData
 from .data.windows import WindowDataset
 from .errors import ArtifactError, UsageError
 from .tasks.series import OptimConfig, SeriesForecaster
@@ -147,7 +147,7 @@ def train(
     Raises ForecastError naming the epoch when the loss is no longer finite.
     """
     optim = OptimConfig(config.loss, config.learning_rate, config.weight_decay, config.schedule, config.epochs)
-    data = SeriesData(
+    data = TrainingData(
         training,
         validation,
         batch_size=config.batch_size,

@@ -33,7 +33,7 @@ class GraphTask:
     @property
     def metric(self) -> str:
         """The metric that models are compared by."""
-        return _METRIC[self.name]
+        return METRICS[self.name][0]
 
     @property
     def higher_is_better(self) -> bool:
@@ -71,7 +71,7 @@ class GraphTask:
                     "auc": gm.mean_area_under_curve(outputs, targets),
                     "ap": gm.mean_average_precision(outputs, targets),
                 }
-                return dict(sorted(found.items(), key=lambda one: one[0] != self.metric))
+                return {name: found[name] for name in METRICS[self.name]}
             case "graph_multiclass":
                 return {"accuracy": gm.accuracy(outputs.argmax(dim=1), targets[:, 0])}
             case "node_classification":
@@ -82,12 +82,12 @@ class GraphTask:
                 }
 
 
-_METRIC: dict[TaskName, str] = {
-    "graph_regression": "mae",
-    "graph_binary": "auc",
-    "graph_multiclass": "accuracy",
-    "graph_multilabel": "ap",
-    "node_classification": "accuracy_sbm",
+METRICS: dict[TaskName, tuple[str, ...]] = {  # of each task, the one that models are compared by first
+    "graph_regression": ("mae", "r2"),
+    "graph_binary": ("auc", "ap"),
+    "graph_multiclass": ("accuracy",),
+    "graph_multilabel": ("ap", "auc"),
+    "node_classification": ("accuracy_sbm", "accuracy"),
 }
 
 

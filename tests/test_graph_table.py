@@ -203,7 +203,7 @@ def test_a_file_and_its_row_are_named(tmp_path: Path) -> None:
 
 
 def test_named_columns_must_be_there() -> None:
-    for data in (GraphData(targets=("yy",)), GraphData(split_col="fold")):
+    for data in (GraphData(target=("yy",)), GraphData(split_col="fold")):
         with pytest.raises(UsageError, match="there is no column"):
             read_graphs(table(), data)
 
@@ -268,7 +268,7 @@ def test_as_many_targets_as_nodes_in_every_graph_are_asked_about() -> None:
 
 def test_several_columns_are_several_targets() -> None:
     read = read_graphs(
-        table(gap=[0.1, 0.2, 0.3, None, 0.5], mass=[28, 18, 4, 28, 42]), GraphData(targets=("gap", "mass"))
+        table(gap=[0.1, 0.2, 0.3, None, 0.5], mass=[28, 18, 4, 28, 42]), GraphData(target=("gap", "mass"))
     )
     assert read.targets == ("gap", "mass") and read.store.targets.shape == (5, 2)
     assert read.task is not None and read.task.name == "graph_regression"
@@ -325,7 +325,7 @@ def many(count: int = 100) -> pl.DataFrame:
 
 
 def drawn(seed: int, **data: Any) -> GraphTable:
-    return read_graphs(many(), GraphData(seed=seed, **data))
+    return read_graphs(many(), GraphData(split_seed=seed, **data))
 
 
 def test_parts_are_drawn_by_the_seed_where_no_column_tells_them() -> None:

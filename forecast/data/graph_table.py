@@ -8,7 +8,7 @@ Repairs go to the ledger of the table.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ from .table import Ledger, Table, read
 
 if TYPE_CHECKING:
     from graphs.graph_store import GraphStore
-    from graphs.graph_tasks import GraphTask, TaskName
+    from graphs.graph_tasks import GraphTask
 
 _PART_NAMES = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
@@ -35,11 +35,15 @@ _PART_NAMES = {
 class GraphData:
     """How a table of graphs is read; what is not named is found."""
 
-    task: "TaskName | None" = None
-    targets: tuple[str, ...] | None = None  # columns of numbers, or one of lists
+    kind: Literal["graphs"] = "graphs"  # of data, for a model that serves several
+    task: (
+        Literal["graph_regression", "graph_binary", "graph_multiclass", "graph_multilabel", "node_classification"]
+        | None
+    ) = None
+    target: tuple[str, ...] = ()  # columns of numbers, or one of lists
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # shares of the graphs, drawn where no column tells the parts
     split_col: str | None = None  # a column of train, validation (or valid, val) and test; "none": draw them
-    seed: int = 0  # of that draw
+    split_seed: int = 0  # of that draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,7 @@ class GraphTable:
     ids: pl.Series  # (G,) of the column graph_id, else the row of each graph
     origin: str
     ledger: Ledger
+    split_col: str | None = None  # the column that told the parts; None where they were drawn
 
     def __len__(self) -> int:
         return len(self.store)
@@ -76,7 +81,7 @@ def read_graphs(source: Any, data: GraphData | None = None, *, labelled: bool = 
     store = _store(table, columns, data)
     given = None if columns.split is None else _given_parts(table, columns.split)
     ids = table.collect(columns.id).to_series() if columns.id else pl.Series("graph_id", np.arange(table.rows))
-    found = _Found(store, given, ids, columns.targets, table.ledger, table.origin, table.where)
+    found = _Found(store, given, columns.split, ids, columns.targets, table.ledger, table.origin, table.where)
     return _labelled(found, data) if labelled else _unlabelled(found)
 
 
@@ -95,7 +100,7 @@ class _Columns:
 
 def _columns(table: Table, data: GraphData, *, labelled: bool) -> _Columns:
     """The columns by their names; those left out go to the ledger."""
-    for name in (*(data.targets or ()), data.split_col):
+    for name in (*data.target, data.split_col):
         if name not in (None, "none") and name not in table.schema:
             raise UsageError(f'{table.origin}: there is no column "{name}".', nearest(str(name), table))
     required = {}
@@ -107,7 +112,7 @@ def _columns(table: Table, data: GraphData, *, labelled: bool) -> _Columns:
                 f"{nearest(names[0], table)} One graph a row: edge_index, node_feat, edge_feat, y.",
             )
         required[names] = column
-    targets = data.targets or tuple(one for one in [gc.found(table, gc.TARGETS)] if one)
+    targets = data.target or tuple(one for one in [gc.found(table, gc.TARGETS)] if one)
     if labelled and not targets:
         raise DataError(
             f"{table.origin}: no column of targets ({', '.join(gc.TARGETS)}).", nearest(gc.TARGETS[0], table)
@@ -161,7 +166,7 @@ def _from_data(graphs: Sequence[Any], data: GraphData, *, labelled: bool) -> Gra
     with _told_by(where, "<list>"):
         store = GraphStore.from_data(graphs)
     ids = pl.Series("graph_id", np.arange(len(graphs)))
-    found = _Found(store, None, ids, ("y",), Ledger(), "<list>", where)
+    found = _Found(store, None, None, ids, ("y",), Ledger(), "<list>", where)
     return _labelled(found, data) if labelled else _unlabelled(found)
 
 
@@ -170,6 +175,7 @@ class _Found(NamedTuple):
 
     store: "GraphStore"
     parts: np.ndarray | None  # (G,) of their numbers in PARTS, where a column tells them
+    split_col: str | None  # that column
     ids: pl.Series
     targets: tuple[str, ...]
     ledger: Ledger
@@ -185,7 +191,7 @@ def _labelled(found: _Found, data: GraphData) -> GraphTable:
     """The graphs that have a target, with their task and parts."""
     from graphs.graph_tasks import task_of
 
-    store, given, ids, names, ledger, origin, where = found
+    store, given, split_col, ids, names, ledger, origin, where = found
     _caution_one_way(store, ledger)
     with _told_by(where, origin):
         task = task_of(store, data.task)
@@ -208,7 +214,7 @@ def _labelled(found: _Found, data: GraphData) -> GraphTable:
         )
     width = 1 if store.of_nodes else store.targets.shape[1]
     names = names if len(names) == width else tuple(f"{names[0]}_{number}" for number in range(width))
-    return GraphTable(store, task, names, parts, ids, origin, ledger)
+    return GraphTable(store, task, names, parts, ids, origin, ledger, split_col)
 
 
 def _given_parts(table: Table, name: str) -> np.ndarray:
@@ -225,7 +231,7 @@ def _given_parts(table: Table, name: str) -> np.ndarray:
 
 def _drawn_parts(count: int, data: GraphData) -> dict[str, np.ndarray]:
     """Parts of the given shares, drawn by the seed; validation and test are rounded up."""
-    order = np.random.default_rng(data.seed).permutation(count)
+    order = np.random.default_rng(data.split_seed).permutation(count)
     test, validation = (int(np.ceil(share * count - 1e-9)) for share in (data.split[2], data.split[1]))
     train = max(0, count - validation - test)
     cut = np.split(order, [train, count - test])

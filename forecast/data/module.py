@@ -1,17 +1,28 @@
-"""SeriesData: the windows of training and validation as a LightningDataModule."""
+"""Examples of training and validation as LightningDataModules: windows of series, or graphs.
+
+A data set is indexed with a whole batch of numbers at once.
+"""
 
 from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, cast
 
 import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from .windows import Example, WindowDataset
+
+class Examples(Protocol):
+    """A data set that gives a batch for a tensor of numbers (B,)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor) -> Any: ...
+    def numbers(self, batch_size: int) -> tuple[Tensor, ...]:
+        """Give every number once, in order, in batches of this size or a smaller one."""
 
 
 class _Shuffled(Sampler[Tensor]):
-    """Batches of shuffled window numbers, drawn anew each epoch by (seed, epoch), so that a resumed run sees the same.
+    """Batches of shuffled numbers, drawn anew each epoch by (seed, epoch), so that a resumed run sees the same.
 
     An incomplete last batch of a pass is left out, as in the papers, unless it is the only one. With `bounds`, an epoch
     goes through small data more than once, and through a random part of large data.
@@ -36,13 +47,13 @@ class _Shuffled(Sampler[Tensor]):
             yield from torch.randperm(self.size, generator=generator)[:windows].split(self.batch_size)
 
 
-class SeriesData(L.LightningDataModule):
-    """Shuffled training windows and every validation window."""
+class TrainingData(L.LightningDataModule):
+    """Shuffled training examples and every validation example."""
 
     def __init__(
         self,
-        train: WindowDataset,
-        validation: WindowDataset,
+        train: Examples,
+        validation: Examples,
         *,
         batch_size: int,
         epoch_batches: tuple[int, int] | None,
@@ -52,33 +63,33 @@ class SeriesData(L.LightningDataModule):
         self.train, self.validation = train, validation
         self.shuffled = _Shuffled(len(train), batch_size, epoch_batches, seed)
 
-    def train_dataloader(self) -> DataLoader[Example]:
+    def train_dataloader(self) -> DataLoader[Any]:
         return _loader(self.train, self.shuffled)
 
-    def val_dataloader(self) -> DataLoader[Example]:
+    def val_dataloader(self) -> DataLoader[Any]:
         # Larger batches leave the cache and are slower.
         return _loader(self.validation, self.validation.numbers(64))
 
 
 class SearchData(L.LightningDataModule):
-    """Pairs of batches for a search: windows that weights learn on, and later ones that its choice learns on.
+    """Pairs of batches for a search: examples that weights learn on, and others that its choice learns on.
 
-    The shorter part begins anew until the longer one ends. Validated is every window of the second part.
+    The shorter part begins anew until the longer one ends. Validated is every example of the second part.
     """
 
-    def __init__(self, learned: WindowDataset, held: WindowDataset, *, batch_size: int, seed: int) -> None:
+    def __init__(self, learned: Examples, held: Examples, *, batch_size: int, seed: int) -> None:
         super().__init__()
         self.parts = [(part, _Shuffled(len(part), batch_size, None, seed)) for part in (learned, held)]
 
-    def train_dataloader(self) -> list[DataLoader[Example]]:
+    def train_dataloader(self) -> list[DataLoader[Any]]:
         return [_loader(part, shuffled) for part, shuffled in self.parts]
 
-    def val_dataloader(self) -> DataLoader[Example]:
+    def val_dataloader(self) -> DataLoader[Any]:
         held, _ = self.parts[1]
         return _loader(held, held.numbers(64))
 
 
-def _loader(data: WindowDataset, batches: Iterable[Tensor]) -> DataLoader[Example]:
+def _loader(data: Examples, batches: Iterable[Tensor]) -> DataLoader[Any]:
     # `batch_size=None`: the sampler's batches go to the data set whole. The own generator keeps the loader from
     # drawing its base seed from the global one, which belongs to the network.
-    return DataLoader(data, batch_size=None, sampler=batches, generator=torch.Generator())
+    return DataLoader(cast(Any, data), batch_size=None, sampler=batches, generator=torch.Generator())

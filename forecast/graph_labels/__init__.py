@@ -1,0 +1,1 @@
+"""Graphs with labels as a kind of data: read, fitted, scored, kept and predicted with."""

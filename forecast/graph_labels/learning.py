@@ -1,0 +1,114 @@
+"""Training a network of graphs: the search for its operators, the network with them, and the controls beside it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from graphs.architecture import Architecture
+from graphs.darts_gt import DartsGT
+from graphs.darts_search import Supernet, split_graphs
+from graphs.graph_batch import GraphError
+
+from ..data.module import SearchData, TrainingData
+from ..errors import DataError, UsageError
+from ..models.darts_gt_labels import LabelDartsGTConfig
+from ..tasks.graph_labels import GraphExample, GraphOptim, GraphPredictor
+from ..tasks.search import ArchitectureSearch
+from ..training import Curve, train_task
+from .batches import Prepared
+from .settings import GraphTrain
+
+Heard = Callable[[int, Mapping[str, float]], None]
+
+
+def _unheard(number: int, values: Mapping[str, float]) -> None:
+    """Does nothing with the values of an epoch."""
+
+
+class Learned(NamedTuple):
+    """A trained network in evaluation mode, on the host, and how its training went."""
+
+    network: DartsGT
+    curve: Curve  # epoch, mean training loss, validation metric
+    best_epoch: int
+    validated_by: str  # the metric of the task, or "loss" where the validation part says nothing by that
+
+
+def learn(
+    prepared: Prepared,
+    config: LabelDartsGTConfig,
+    train: GraphTrain,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Heard = _unheard,
+    bar: bool = False,
+) -> Learned:
+    """Train a fresh network with the operators of `config` on the training part; keep its best epoch on validation.
+
+    Seeded apart from the search, so that the same operators give the same weights whether they were searched or named.
+    `checkpoint` is a file to resume from where it exists, rewritten after each epoch.
+    """
+    limits = replace(train, seed=train.seed + 1)
+    torch.manual_seed(limits.seed)
+    network, task = DartsGT(prepared.shape, config.network()), prepared.task
+    validation = prepared.examples("validation")
+    nothing = torch.zeros(len(validation.targets), task.outputs)
+    said = task.scores(nothing, validation.targets)[task.metric]
+    optim = GraphOptim(train.learning_rate, train.weight_decay, train.warmup_epochs, train.epochs, train.clip)
+    predictor = GraphPredictor(network, task, optim, told=said == said)
+    data = TrainingData(
+        prepared.examples("train"), validation, batch_size=train.batch_size, epoch_batches=None, seed=limits.seed
+    )
+    with _refusals():
+        curve, best = train_task(predictor, data, limits, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
+    return Learned(network.cpu().eval(), curve, best, predictor.monitor.removeprefix("val_"))
+
+
+def search(
+    prepared: Prepared,
+    config: LabelDartsGTConfig,
+    train: GraphTrain,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Heard = _unheard,
+    bar: bool = False,
+) -> Architecture:
+    """Search the operator of each layer on the training part alone, drawn into graphs for weights and for the choice.
+
+    A time limit ends the search with the epoch it falls in; what it has found by then counts. Raises DataError where
+    one of the parts would be empty.
+    """
+    settings, whole = config.search, prepared.examples("train")
+    learned, held = split_graphs(len(whole), settings.split, torch.Generator().manual_seed(train.seed))
+    if not (len(learned) and len(held)):
+        raise DataError(
+            f"{len(whole)} training graphs cannot be parted for a search.",
+            "Give more graphs, or name the operators: --set model.architecture=GINE.",
+        )
+    torch.manual_seed(train.seed)
+    network = Supernet(prepared.shape, config.network(), settings)
+
+    def loss(example: GraphExample) -> torch.Tensor:
+        return prepared.task.loss(network(example.batch), example.targets)
+
+    task = ArchitectureSearch(network, network, loss, lambda example: len(example.batch.offsets) - 1)
+    limits = replace(train, epochs=settings.epochs, patience=settings.epochs, averaging=0.0)
+    data = SearchData(whole.part(learned), whole.part(held), batch_size=train.batch_size, seed=train.seed)
+    with _refusals():
+        train_task(task, data, limits, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
+    return Architecture.of(
+        task.trajectory[-1], settings.candidates, min_margin=settings.min_margin, trajectory=task.trajectory
+    )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Inside, what a network refuses of a batch is a UsageError."""
+    try:
+        yield
+    except GraphError as error:
+        raise UsageError(f"darts-gt: {error.message}", error.hint) from error

@@ -1,0 +1,129 @@
+"""The settings of DARTS-GT on graphs with labels: sizes, encoders, head and the search for its operators.
+
+The network is `graphs.darts_gt.DartsGT`. What the data decide is "auto" until `settled` fills it in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from graphs.architecture import random_operators
+from graphs.darts_gt import Attention, DartsGTConfig, Flavour, Norm
+from graphs.darts_search import Mode, SearchConfig
+from graphs.graph_batch import GraphError
+from graphs.graph_encoders import EdgeFeatures, NodeFeatures, Positions, Signs
+from graphs.graph_heads import Pooling
+from graphs.graph_operators import OPERATORS, PUBLISHED
+
+from ..errors import UsageError
+from .darts_gt import RANDOM, SEARCH
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelDartsGTConfig:
+    """Sizes of the network and of its search. Raises `UsageError` for a value that no network can be built from."""
+
+    architecture: str | tuple[str, ...] = SEARCH  # or an operator for all layers, one a layer, FILE.json, "random"
+    layers: int = 3
+    width: int = 32  # of a node's state
+    heads: int = 4
+    flavour: Flavour = "edge"
+    attention: Attention = "sparse"  # along edges, or "dense": among all nodes of a graph
+    attention_self_loops: bool = False  # sparse: a node attends to itself, too
+    query_projection_sparse: bool = False  # sparse: queries have a map
+    dropout: float = 0.05
+    attention_dropout: float = 0.2
+    norm: Norm = "batch"  # over the nodes of a batch, or "layer": over each state
+    node_features: Literal["auto"] | NodeFeatures = "auto"
+    edge_features: Literal["auto"] | EdgeFeatures = "auto"
+    positions: Positions = "rwse"
+    position_count: int = 16  # steps of the random walks, or eigenvectors
+    position_width: int = 8  # of a node's state, where there are positions
+    signs: Signs = "batch"  # how LapPE flips eigenvectors in training
+    head: Literal["auto", "san_graph", "graph", "inductive_node"] = "auto"
+    head_layers: int = 3  # of the heads "graph" and "inductive_node"
+    pooling: Pooling = "mean"
+    candidates: tuple[str, ...] = PUBLISHED  # operators that are searched among
+    search_mode: Mode = "robust"  # or "reference", as the authors' code does it
+    search_epochs: int = 8
+    search_split: float = 0.6  # share of the training graphs that weights learn on; the choice learns on the others
+    search_warmup: float = 0.25  # share of the epochs in which all candidates count alike
+    search_rate: float = 3e-3  # of the choice's logits, with Adam
+    min_margin: float = 0.01  # a layer whose two best candidates are nearer in probability is undecided
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "candidates", tuple(self.candidates))
+        if not isinstance(self.architecture, str):
+            operators = tuple(self.architecture)
+            # A single word is read as a list of one.
+            object.__setattr__(self, "architecture", operators[0] if len(operators) == 1 else operators)
+        if self.position_count < 1:
+            raise UsageError(
+                f"darts-gt: model.position_count is {self.position_count}; it must be at least 1.",
+                "Set model.position_count=16, or model.positions=none.",
+            )
+        try:
+            self.network()
+            _ = self.search
+        except GraphError as error:
+            raise UsageError(_named(error.message), _named(error.hint)) from None
+
+    @property
+    def operators(self) -> tuple[str, ...] | None:
+        """The operator of each layer; None where they are still to be found."""
+        if self.architecture == SEARCH or self.architecture == RANDOM or str(self.architecture).endswith(".json"):
+            return None
+        return (self.architecture,) * self.layers if isinstance(self.architecture, str) else self.architecture
+
+    @property
+    def search(self) -> SearchConfig:
+        """How the architecture is searched."""
+        return SearchConfig(
+            mode=self.search_mode,
+            candidates=self.candidates,
+            epochs=self.search_epochs,
+            split=self.search_split,
+            warmup=self.search_warmup,
+            logit_rate=self.search_rate,
+            min_margin=self.min_margin,
+        )
+
+    def network(self) -> DartsGTConfig:
+        """The settings of the network behind; what is still "auto" is as for plain features of graphs."""
+        return DartsGTConfig(
+            architecture=self.operators or next(iter(OPERATORS)),
+            layers=self.layers,
+            width=self.width,
+            heads=self.heads,
+            flavour=self.flavour,
+            attention=self.attention,
+            attention_self_loops=self.attention_self_loops,
+            query_projection_sparse=self.query_projection_sparse,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            norm=self.norm,
+            node_features="linear" if self.node_features == "auto" else self.node_features,
+            edge_features="dummy" if self.edge_features == "auto" else self.edge_features,
+            positions=self.positions,
+            position_width=self.position_width,
+            signs=self.signs,
+            head="graph" if self.head == "auto" else self.head,
+            head_layers=self.head_layers,
+            pooling=self.pooling,
+        )
+
+    def settled(self, node_features: str, edge_features: str, head: str) -> Mapping[str, Any]:
+        """What stands in place of "auto", by the names of the settings."""
+        found = {"node_features": node_features, "edge_features": edge_features, "head": head}
+        return {name: value for name, value in found.items() if getattr(self, name) == "auto"}
+
+    def drawn(self, seed: int) -> tuple[str, ...]:
+        """An operator for each layer, drawn evenly among the candidates: what a search must beat."""
+        return random_operators(self.candidates, self.layers, torch.Generator().manual_seed(seed))
+
+
+def _named(text: str) -> str:
+    """Settings of a search by their names here."""
+    return text.replace("search.candidates", "model.candidates").replace("search.", "model.search_")
