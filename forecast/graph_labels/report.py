@@ -47,7 +47,7 @@ class Answers(NamedTuple):
     kind: str  # "values" or "chances"
     given: np.ndarray
     true: np.ndarray
-    count: np.ndarray
+    size: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def _search(report: Report) -> str:
 
 def _answers(report: Report) -> str:
     answers = report.answers
-    if not len(answers.count):
+    if not len(answers.size):
         return ""
-    off = float(np.average(np.abs(answers.given - answers.true), weights=answers.count))
+    off = float(np.average(np.abs(answers.given - answers.true), weights=answers.size))
     if answers.kind == "chances":
         words = f"On average they are {100 * off:.1f} points off" + (
             ": read them as chances." if off <= _TOLERANCE else ": read them as an order, not as chances."
@@ -163,7 +163,7 @@ def _answers(report: Report) -> str:
     rows = []
     for number, pair in enumerate(zip(answers.given, answers.true, strict=True), start=1):
         cells = "".join(f"<td>{text}</td>" for text in aligned(list(pair)))
-        rows.append(f'<tr><th scope="row">{number}</th>{cells}<td>{answers.count[number - 1]:,}</td></tr>\n')
+        rows.append(f'<tr><th scope="row">{number}</th>{cells}<td>{answers.size[number - 1]:,}</td></tr>\n')
     head = "<tr><th>tenth, by answer</th><th>mean answer</th><th>mean truth</th><th>answers</th></tr>"
     return table(head, rows) + f'<p class="note">{escaped(report.tested)}, from the lowest answers up.</p>\n'
 

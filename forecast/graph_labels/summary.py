@@ -126,14 +126,13 @@ def answers(task: GraphTask, outputs: Tensor, targets: Tensor) -> Answers:
         classes = targets.flatten()
         given, choice = told.max(dim=1)
         true = torch.where(classes.isnan(), classes, (choice == classes).to(classes.dtype))
-    given, true = given.flatten(), true.flatten().double()
-    seen = ~true.isnan()
-    given, true = given[seen].numpy(), true[seen].numpy()
-    order = np.argsort(given, kind="stable")
+    known = ~true.flatten().isnan()
+    answers, truth = given.flatten()[known].numpy(), true.flatten().double()[known].numpy()
+    order = np.argsort(answers, kind="stable")
     bins = [part for part in np.array_split(order, _BINS) if len(part)]
     return Answers(
         "values" if task.name == "graph_regression" else "chances",
-        np.array([given[part].mean() for part in bins]),
-        np.array([true[part].mean() for part in bins]),
+        np.array([answers[part].mean() for part in bins]),
+        np.array([truth[part].mean() for part in bins]),
         np.array([len(part) for part in bins]),
     )
