@@ -59,6 +59,7 @@ class SearchConfig:
     mixture_norm: MixtureNorm = "global"
     separate_norms: bool = False  # a batch norm for each candidate instead of one for all
     min_margin: float = 0.01  # layers decided by less are undecided
+    min_evidence: float = 3.0  # and so are layers of less evidence, in deviations of a standard normal
     fallback: str | None = None  # the operator of undecided layers; None: the most probable one
 
     def __post_init__(self) -> None:
@@ -334,6 +335,34 @@ def mean_loss(net: GraphTransformer, batches: Batches[Batch], loss: Loss) -> flo
     return total / max(graphs, 1.0)
 
 
+def asked(net: Supernet, batches: Batches[Batch], loss: Loss) -> Tensor:
+    """How much more each batch's own targets ask for each candidate than the same targets shuffled do, (B, L, M).
+
+    Ours. Both are gradients of the logits, in evaluation mode, with the weights as they are. Alone, the gradient of
+    the own targets tells nothing: where there is nothing to learn, it still asks at every batch for the operator that
+    has learned less noise, and Adam makes whole steps of it. Shuffled targets ask for that one just as well, so the
+    difference has mean 0 over batches, whatever the weights have become, unless an operator knows of the targets.
+    Fixed shares are set free for this; the random state is left alone.
+    """
+    net.eval()
+    generator = torch.Generator().manual_seed(0)
+    mixtures = net.mixtures
+    fixed = [mixture.fixed for mixture in mixtures]
+    differences = []
+    try:
+        for mixture in mixtures:
+            mixture.fixed = None
+        for batch, target in batches:
+            outputs = net(batch)
+            shuffled = target[torch.randperm(len(target), generator=generator).to(target.device)]
+            more = loss(outputs, shuffled) - loss(outputs, target)
+            differences.append(torch.stack(torch.autograd.grad(more, [mixture.alpha for mixture in mixtures])))
+    finally:
+        for mixture, shares in zip(mixtures, fixed, strict=True):
+            mixture.fixed = shares
+    return torch.stack(differences)
+
+
 def search_architecture(
     net: Supernet,
     weight_batches: Batches[Batch],
@@ -360,7 +389,9 @@ def search_architecture(
     return Architecture.of(
         net.probabilities(),
         search.candidates,
+        asked=asked(net, logit_batches, loss),
         min_margin=search.min_margin,
+        min_evidence=search.min_evidence,
         fallback=search.fallback,
         trajectory=trajectory,
         seconds=time.monotonic() - start,

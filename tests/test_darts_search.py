@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphs.architecture import Architecture, random_operators, vote
+from graphs.architecture import Architecture, evidence, random_operators, vote
 from graphs.darts_gt import DartsGT, DartsGTConfig, GraphDataShape
 from graphs.darts_search import (
     SearchConfig,
     Supernet,
+    asked,
     begin_epoch,
     choose_by_removal,
     logit_step,
@@ -38,6 +39,11 @@ Labels = Callable[[Tensor, torch.Generator], Tensor]
 def planted(sums: Tensor, generator: torch.Generator) -> Tensor:
     """Whether the features of a node's incoming edges add up to more than 0."""
     return (sums > 0).float()
+
+
+def noise(sums: Tensor, generator: torch.Generator) -> Tensor:
+    """Labels of nothing."""
+    return torch.randint(0, 2, sums.shape, generator=generator).float()
 
 
 def labelled(seed: int, batches: int, labels: Labels = planted, graphs: int = 16) -> list[tuple[GraphBatch, Tensor]]:
@@ -236,6 +242,13 @@ def test_the_operator_that_reads_edges_wins_where_the_label_is_of_edges() -> Non
     assert architecture.undecided == ()
 
 
+@pytest.mark.usefixtures("blind")
+def test_labels_of_nothing_leave_the_layer_undecided_however_large_the_margin() -> None:
+    architecture = found(0, noise, batches=20, epochs=4, rate=2e-2)
+    assert architecture.margins[0] > architecture.min_margin
+    assert architecture.undecided == (0,)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("blind")
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -243,6 +256,46 @@ def test_a_search_decides_what_is_planted(seed: int) -> None:
     architecture = found(seed, planted, batches=30, epochs=10, rate=4e-3)
     assert architecture.operators == ("GINE",)
     assert architecture.margins[0] > 0.05 and architecture.undecided == ()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("blind")
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_search_decides_nothing_of_noise(seed: int) -> None:
+    """With margins as large as those of what is planted, at the same settings."""
+    assert found(seed, noise, batches=30, epochs=10, rate=4e-3).undecided == (0,)
+
+
+def test_evidence_is_students_t_as_a_normal_deviation_as_rare() -> None:
+    """Against quantiles: t of 4 and of 60 batches that a normal deviation beyond 3 and 2 is as rare as."""
+    for batches, t, z in ((4, 9.2184, 3.0), (60, 2.0451, 1.9766), (60, -2.0451, -1.9766)):
+        draws = torch.randn(batches, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        draws = (draws - draws.mean()) / draws.std() * math.sqrt(batches) + t  # mean t, error of the mean 1
+        more = torch.zeros(batches, 2, 3, dtype=torch.float64)
+        more[:, 1, 2], more[:, 1, 0], more[:, 1, 1] = draws, 1e9, 0.0  # the third candidate counts for nothing
+        table = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.4, 0.5]], dtype=torch.float64)
+        none, sure = evidence(more, table)
+        assert none == 0.0 and sure == pytest.approx(z, rel=0.02)
+    assert evidence(more[:1], table) == (0.0, 0.0)
+
+
+def test_what_batches_ask_is_a_covariance_of_labels_and_outputs_for_every_layer_that_shares() -> None:
+    """Of mean (1 - 2y) output, own and shuffled labels differ by nothing else; and nothing is left behind."""
+    net, data = supernet(layers=3, groups=(2, 1), warmup=0.5, epochs=4).train(), labelled(0, 3, graphs=2)
+    begin_epoch(net, optimizers(net).logits, 0)
+    before, state = snapshot(net.logits()), torch.get_rng_state()
+    fixed = [mixture.fixed for mixture in net.mixtures]
+    for target in (lambda t: t, torch.ones_like):
+        more = asked(net, [(batch, target(t)) for batch, t in data], lambda out, t: ((1 - 2 * t) * out).mean())
+        assert more.shape == (3, 3, 3) and torch.equal(more[:, 0], more[:, 1])
+        assert more.sum(dim=2).abs().max() < 1e-6
+        if target is torch.ones_like:
+            assert more.abs().max() < 1e-7  # shuffling equal labels changes nothing
+        else:
+            assert more.abs().amax(dim=2).min() > 1e-5
+    assert same(before, net.logits()) and torch.equal(state, torch.get_rng_state())
+    assert all(mixture.fixed is kept for mixture, kept in zip(net.mixtures, fixed, strict=True))
+    assert all(parameter.grad is None for parameter in net.parameters())
 
 
 @pytest.mark.usefixtures("blind")
@@ -277,10 +330,29 @@ def test_the_most_probable_operator_is_chosen_and_the_first_of_equal_ones() -> N
     assert kept.operators == ("CustomGatedGCN", "GATV2", "GATV2")
 
 
+def test_a_layer_is_decided_by_margin_and_evidence_together() -> None:
+    table = torch.tensor([[0.6, 0.4], [0.5, 0.5], [0.6, 0.4], [0.4, 0.6]], dtype=torch.float64)
+    more = torch.tensor([[[3.0, 0.0], [3.0, 0.0], [0.1, 0.0], [3.0, 0.0]]]) + torch.linspace(-1, 1, 8).view(8, 1, 1)
+    more[:, :, 1] = 0.0
+    architecture = Architecture.of(table, THREE[:2], asked=more, fallback="CustomGatedGCN")
+    assert architecture.undecided == (1, 2, 3)  # no margin, no evidence, evidence against
+    assert architecture.operators == ("GINE",) + ("CustomGatedGCN",) * 3
+    assert architecture.evidence[0] == architecture.evidence[1] == -architecture.evidence[3] > 3.0
+    assert Architecture.of(table, THREE[:2]).undecided == (1,)
+    assert Architecture.of(table, THREE[:2], asked=more, min_evidence=-9.0).undecided == (1,)
+
+
 def test_an_architecture_survives_its_document() -> None:
     table = torch.rand(3, 3, dtype=torch.float64).softmax(dim=1)
-    architecture = Architecture.of(table, THREE, trajectory=[table, table], seconds=1.5, min_margin=0.02)
+    architecture = Architecture.of(
+        table, THREE, asked=torch.randn(4, 3, 3), trajectory=[table, table], seconds=1.5, min_margin=0.02,
+        min_evidence=2.5,
+    )  # fmt: skip
     assert Architecture.from_json(architecture.to_json()) == architecture
+    document = json.loads(architecture.to_json())
+    assert len(document["evidence"]) == 3 and document["undecided"] == list(architecture.undecided)
+    older = {name: value for name, value in document.items() if "evidence" not in name}
+    assert Architecture.from_json(json.dumps(older)).evidence == ()
     net = DartsGT(SHAPE, config(3, architecture=architecture.operators))
     names = [type(layer.structure.operator).__name__ for layer in net.layers]
     assert tuple(names) == architecture.operators
@@ -322,6 +394,8 @@ def test_searches_vote_by_name_and_equal_votes_go_to_the_more_probable() -> None
     assert [each.operators for each in (first, second)] == [("GINE", "GINE"), ("CustomGatedGCN", "CustomGatedGCN")]
     assert vote([first, second, third]).operators == ("GINE", "CustomGatedGCN")
     assert vote([first]).operators == first.operators
+    sure = [dataclasses.replace(each, evidence=(6.0, 3.0)) for each in (first, second, third)]
+    assert vote(sure).evidence == (4.0, 1.0) and vote([first, *sure]).evidence == ()
     with pytest.raises(GraphError, match="cannot vote"):
         vote([first, Architecture.of(torch.rand(2, 2), THREE[:2])])
 
