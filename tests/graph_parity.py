@@ -1,4 +1,4 @@
-"""DARTS-GT's layers, search layers and whole models for `tests/parity.py`, from reference files of graphs.
+"""DARTS-GT's layers, search layers, whole models and explanations for `tests/parity.py`, from files of graphs.
 
 Those files have other names for the same things; `known_names` gives them the names of the others.
 """
@@ -14,6 +14,7 @@ from graphs.darts_reference import load_reference_weights, own_names
 from graphs.darts_search import Mixture, SearchConfig
 from graphs.graph_batch import GraphBatch
 from graphs.graph_context import GraphContext
+from graphs.interpretability import Explanation, explain
 
 Tensors = dict[str, Tensor]
 
@@ -170,3 +171,51 @@ def reproduce_model(meta: Mapping[str, Any], params: Tensors, inputs: Tensors, d
             made[f"inter.layer_{number}"] = nodes
         made["output"] = net(graph_batch(inputs))
     return made
+
+
+class Ready(nn.Module):
+    """An encoder of what is encoded already."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def explained(meta: Mapping[str, Any], params: Tensors, inputs: Tensors) -> tuple[DartsGT, GraphBatch]:
+    """The network whose heads a file removes, in eval mode, and its graphs."""
+    config = DartsGTConfig(
+        architecture=("GINE", "GATV2", "CustomGatedGCN"),
+        layers=3,
+        width=16,
+        heads=4,
+        flavour="plain",
+        attention=meta["attention"],
+    )
+    net = DartsGT(GraphDataShape(16, 1, 16), config)
+    net.node_features = net.edge_features = Ready()
+    named = {name.replace("head.", "post_mp.layer_post_mp.model.0.model."): weight for name, weight in params.items()}
+    return load_reference_weights(net, named).eval(), graph_batch(inputs)
+
+
+def reproduce_explanation(meta: Mapping[str, Any], params: Tensors, inputs: Tensors) -> Tensors:
+    """What a removal of every head tells, and the answers with all of them; raises ValueError for other top nodes."""
+    net, batch = explained(meta, params, inputs)
+    found = explain(net, batch, inputs["y"], task=meta["task"], k=meta["k"], error="reference", rank="reference")
+    if top_nodes_by_head(found) != meta["top_nodes_per_head"]:
+        raise ValueError("the top heads have other top nodes")
+    with torch.no_grad():
+        answers = net(batch).flatten()
+    names = ("correlation", "focus", "specialization", "top_heads")
+    return {
+        "output.baseline": answers,
+        "output.head_deviation": found.deviation,
+        **{f"output.{name}": getattr(found, name) for name in names},
+    }
+
+
+def top_nodes_by_head(found: Explanation) -> dict[str, list[int]]:
+    """The top nodes of every graph's top heads, as the files name them."""
+    return {
+        f"{graph}.L{head // 4}_H{head % 4}": [node for node in found.top_nodes[graph, place].tolist() if node >= 0]
+        for graph, heads in enumerate(found.top_heads.tolist())
+        for place, head in enumerate(heads)
+    }

@@ -388,6 +388,11 @@ def reproduce_graph_model(golden: Golden, dtype: torch.dtype) -> Tensors:
     return graph_parity.reproduce_model(golden.meta, golden.under("param"), golden.under("input"), dtype)
 
 
+def reproduce_graph_explanation(golden: Golden, dtype: torch.dtype) -> Tensors:
+    """What the removal of every head of DARTS-GT tells; the network in single precision, as theirs was."""
+    return graph_parity.reproduce_explanation(golden.meta, golden.under("param"), golden.under("input"))
+
+
 def reproduce_graph_positions(golden: Golden, dtype: torch.dtype) -> Tensors:
     """Random-walk and Laplacian statistics of a few graphs; always computed in double precision."""
     return reproduce_positions(golden.under("input"), golden.tensors)
@@ -456,6 +461,12 @@ CASES: Mapping[str, Case] = {
         for kind in ("discrete", "search")
     },
     "DARTS-GT whole model": Case(reproduce_graph_model, values=1e-5, input_gradients=0.0, weight_gradients=0.0),
+    **{
+        f"graphs/interpretability_{kind}": Case(
+            reproduce_graph_explanation, values=1e-5, input_gradients=0.0, weight_gradients=0.0, twinned=()
+        )
+        for kind in ("dense_binary", "dense_regression", "sparse_binary", "sparse_regression")
+    },
     # No networks, so their files name no model; single precision only. Zero entries of eigenvectors are noise of 1e-9.
     "graphs/posenc_stats": Case(
         reproduce_graph_positions, values=1e-6, input_gradients=0.0, weight_gradients=0.0, twinned=()

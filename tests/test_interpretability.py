@@ -12,7 +12,6 @@ from safetensors import safe_open
 from torch import Tensor
 
 from graphs.darts_gt import DartsGT, DartsGTConfig, GraphDataShape
-from graphs.darts_reference import load_reference_weights
 from graphs.graph_batch import GraphBatch, GraphError
 from graphs.head_removal import remove_heads
 from graphs.interpretability import (
@@ -26,41 +25,22 @@ from graphs.interpretability import (
     top_heads,
     top_nodes,
 )
-from tests.graph_parity import graph_batch
+from tests.graph_parity import explained, top_nodes_by_head
 
 GOLDEN = Path(__file__).parent / "golden" / "graphs"
 CASES = ["dense_binary", "dense_regression", "sparse_binary", "sparse_regression"]
-
-
-class Ready(torch.nn.Module):
-    """An encoder of what is encoded already."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features
 
 
 def golden(case: str) -> tuple[DartsGT, GraphBatch, dict[str, Tensor], dict[str, Any]]:
     with safe_open(GOLDEN / f"interpretability_{case}.safetensors", framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         meta = json.loads(file.metadata()["meta"])
-    config = DartsGTConfig(
-        architecture=("GINE", "GATV2", "CustomGatedGCN"),
-        layers=3,
-        width=16,
-        heads=4,
-        flavour="plain",
-        attention=meta["attention"],
+    params, inputs = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("param.", "input.")
     )
-    net = DartsGT(GraphDataShape(16, 1, 16), config)
-    net.node_features = net.edge_features = Ready()
-    params = {
-        name.removeprefix("param.").replace("head.", "post_mp.layer_post_mp.model.0.model."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("param.")
-    }
-    load_reference_weights(net, params)
-    inputs = {name.removeprefix("input."): tensor for name, tensor in tensors.items() if name.startswith("input.")}
-    return net, graph_batch(inputs), tensors, meta
+    net, batch = explained(meta, params, inputs)
+    return net, batch, tensors, meta
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -73,12 +53,7 @@ def test_explanations_equal_the_authors(case: str) -> None:
     torch.testing.assert_close(found.correlation, tensors["output.correlation"], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.focus, tensors["output.focus"], rtol=0, atol=1e-12)
     assert torch.equal(found.top_heads, tensors["output.top_heads"])
-    nodes = {
-        f"{graph}.L{head // 4}_H{head % 4}": [node for node in found.top_nodes[graph, place].tolist() if node >= 0]
-        for graph, heads in enumerate(found.top_heads.tolist())
-        for place, head in enumerate(heads)
-    }
-    assert nodes == meta["top_nodes_per_head"]
+    assert top_nodes_by_head(found) == meta["top_nodes_per_head"]
     # The files hold what can tell a wrong answer: several values of focus, and top heads in each layer.
     assert found.deviation.abs().max() > 1e-3
 
