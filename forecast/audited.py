@@ -39,7 +39,7 @@ class Audit:
     """What was changed behind which origins, what had to stay, and the first leak of each check that failed."""
 
     model: str
-    kind: str  # of data: series
+    kind: str  # of data: series or events
     source: str  # of the data
     about: Mapping[str, Any]  # counts of the data
     origins: Sequence[str]

@@ -6,11 +6,12 @@ from typing import Any
 from .audited import Audit
 from .data import table
 from .errors import UsageError, own
+from .links.audit import audit_links
 from .prediction import opened
 from .registry import find
 from .series_audit import audit_series
 
-_AUDITS: Mapping[str, Callable[..., Audit]] = {"series": audit_series}  # by the task of the model
+_AUDITS: Mapping[str, Callable[..., Audit]] = {"series": audit_series, "links": audit_links}  # by the task of the model
 
 
 def audit(
@@ -24,10 +25,10 @@ def audit(
 ) -> Audit:
     """Change everything after `origins` days of `data` in several ways and compare the forecasts bit by bit.
 
-    `model` is what `forecast.predict` takes, `data` a path, polars or pandas with answers. The days are drawn from
-    `seed`, one from each of as many equal parts of the data. The statistics that the model scales by are compared with
-    those of its training part where the data hold it. `static` gives static features of series that the model was not
-    trained on; `told` is called with what is being done.
+    `model` is what `forecast.predict` takes, `data` a path, polars or pandas with answers: series, or a stream of
+    events. The days are drawn from `seed`, one from each of as many equal parts of the data. The statistics that a
+    model of series scales by are compared with those of its training part where the data hold it. `static` gives
+    static features of series that the model was not trained on; `told` is called with what is being done.
 
     Gives an `Audit`: `clean`, `document()`, `text()`, and the first leak as a GateError in `error`; it is not raised.
     Raises DataError for data that are too short or do not fit the model, UsageError for a wrong number, ArtifactError
@@ -38,8 +39,7 @@ def audit(
     fitted = opened(model)
     try:
         check = _AUDITS[find(fitted.name).task]
-        return check(
-            fitted, table.read(data, fitted.schema.decimal), origins, seed, static, told or (lambda text: None)
-        )
+        read = table.read(data, fitted.schema.decimal if hasattr(fitted, "schema") else None)
+        return check(fitted, read, origins, seed, static, told or (lambda text: None))
     except Exception as error:
         raise own(error) from error.__cause__

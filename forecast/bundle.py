@@ -30,6 +30,7 @@ _ROOT = Path(__file__).parents[1]  # of the packages forecast and graphs
 _ENTRIES = {  # module and class, by task
     "series": ("fitted", "Fitted"),
     "links": ("links.fitted", "FittedLinks"),
+    "nodes": ("nodes.fitted", "FittedNodes"),
     "graphs": ("graph_labels.fitted", "FittedGraphs"),
 }
 _REQUIRED = ("torch", "numpy", "pandas", "polars", "pyarrow", "safetensors", "mlflow-skinny")

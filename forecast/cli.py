@@ -59,6 +59,10 @@ DecimalMark = Annotated[
 MissingCodes = Annotated[
     str | None, typer.Option("--missing-codes", help="Numbers that stand for a missing value, e.g. -200,-9999.")
 ]
+Task = Annotated[
+    str | None,
+    typer.Option("--task", help="Of events: link, who meets whom next, or node, the state of their sources."),
+]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse data that need a repair.")]
 Levels = Annotated[str | None, typer.Option(help="Prediction intervals in per cent, e.g. 80,95.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Stop training after e.g. 90s, 10m, 2h; scoring comes after.")]
@@ -110,6 +114,7 @@ def fit(
     freq: Freq = None,
     resample: Resample = None,
     dates: Dates = None,
+    task: Task = None,
     decimal: DecimalMark = None,
     missing_codes: MissingCodes = None,
     strict: Strict = None,
@@ -135,7 +140,7 @@ def fit(
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
         known_future=known_future, static=static, edges=edges,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
-        experiment=experiment,
+        experiment=experiment, task=task,
     )  # fmt: skip
     if resume is not None and (given or model or config or settings):
         raise UsageError(

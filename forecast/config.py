@@ -169,6 +169,8 @@ def resolve(
 def _task(name: str, data: Mapping[str, Any]) -> str:
     """Give the task of a model; of several the kind that is named, else series where only series have what is set."""
     tasks = tasks_of(name)
+    if "nodes" in tasks:
+        return "nodes" if data.get("task") == "node" else "links"
     if data.get("kind") in tasks:
         return str(data["kind"])
     of_series = any(data.get(key) is not None for key in ("edges", "horizon", "lookback"))
@@ -226,23 +228,31 @@ def listed_horizons(file: str | Path) -> set[int]:
 
 
 def schema() -> dict[str, Any]:
-    """Give the JSON schema of a configuration file, every model's settings included."""
+    """Give the JSON schema of a configuration file: one alternative a task, with the settings of all its models."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "forecast run configuration",
+        "anyOf": [_schema_of(task) for task in TASKS],
+    }
+
+
+def _schema_of(task: str) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from .registry import MODELS
 
-    parts = {"data": DataConfig, "train": TrainConfig, "track": TrackConfig}
-    properties = {part: TypeAdapter(cls).json_schema() for part, cls in parts.items()}
-    models = []
-    for spec in MODELS.values():
-        settings = TypeAdapter(config_class(spec)).json_schema()
-        settings["properties"] = {"name": {"const": spec.name}, **settings.get("properties", {})}
-        models.append({**settings, "required": ["name"], "additionalProperties": False})
+    properties = {part: TypeAdapter(cls).json_schema() for part, cls in settings_of(task)[0].items()}
     for part in properties.values():
         part["additionalProperties"] = False
+    models = []
+    for name in MODELS:
+        if task not in tasks_of(name):
+            continue
+        settings = TypeAdapter(config_class(find(name, task))).json_schema()
+        settings["properties"] = {"name": {"const": name}, **settings.get("properties", {})}
+        models.append({**settings, "required": ["name"], "additionalProperties": False})
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "forecast run configuration",
+        "title": task,
         "type": "object",
         "additionalProperties": False,
         "properties": {
@@ -311,7 +321,9 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
 
 
 def _listed(kind: Any, value: Any) -> Any:
-    """Read `a,b` where several values are wanted, as people type it."""
+    """Read values as people type them: `a,b` where several are wanted, yes and no, which YAML takes for booleans."""
+    if isinstance(value, bool) and get_origin(kind) is Literal and {"yes", "no"} <= set(get_args(kind)):
+        return "yes" if value else "no"
     if isinstance(value, str) and any(get_origin(part) is tuple for part in (kind, *get_args(kind))):
         return [entry.strip() for entry in value.split(",")]
     return value

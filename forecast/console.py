@@ -16,6 +16,7 @@ _SERIES = (
     ("original", "mase"),
     ("original", "smape"),
 )
+_NODES = ("auc", "ap")
 _LINKS = ("mrr", "hits@10", "ap", "auc")
 
 
@@ -48,7 +49,11 @@ class Progress:
     def scored(self, document: Mapping[str, Any]) -> None:
         found = document["scores"]
         echo("")
-        if document["data"]["kind"] == "events":
+        if "labelled" in document:
+            counts = document["labelled"]["test"]
+            echo(f"test, {counts['labels']:,} labels, {counts['positives']:,} of them 1")
+            _show_scores(_NODES, {who: [scores[name] for name in _NODES] for who, scores in found.items()}, max)
+        elif document["data"]["kind"] == "events":
             count, ranked = document["events"]["test"], document["candidates"]
             echo(f"test, {count:,} events, each ranked among {ranked:,} destinations")
             _show_scores(_LINKS, {who: [scores[name] for name in _LINKS] for who, scores in found.items()})
@@ -91,6 +96,11 @@ def _events_understood(facts: Mapping[str, Any]) -> None:
     log(f"{facts['sources']:,} sources, {facts['destinations']:,} destinations, {apart}, {facts['pairs']:,} pairs")
     read = f"source {columns['src']}, destination {columns['dst']}, time {columns['time']}"
     log(f"columns: {read}, label {columns['label'] or 'none'}, {len(columns['features'])} features")
+    if some := facts.get("labelled"):
+        log(
+            "labels: "
+            + ", ".join(f"{part} {one['labels']:,} ({one['positives']:,} are 1)" for part, one in some.items())
+        )
 
 
 def _graphs_understood(facts: Mapping[str, Any]) -> None:
@@ -144,7 +154,8 @@ def show_model(described: Mapping[str, Any]) -> None:
         kinds = (f"{reader[part]['columns']} of {part}, read as {reader[part]['kind']}" for part in ("nodes", "edges"))
         echo("features  " + "; ".join(kinds))
     else:
-        echo(f"{name}: links of {shape['nodes']:,} nodes, {shape['edge_features']:,} features an event")
+        what = "states" if described["task"] == "nodes" else "links"
+        echo(f"{name}: {what} of {shape['nodes']:,} nodes, {shape['edge_features']:,} features an event")
         echo("columns   " + ", ".join(f"{end} {column}" for end, column in described["ends"].items()))
     echo("settings  " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     for key, value in described["facts"].items():

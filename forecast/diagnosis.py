@@ -128,12 +128,14 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     _note_short(found, planned)
     periods = calendar.seasons(frame.frequency)
     usual = typical(found.frame, periods)
+    graph: dict[str, Any] = {}
     model, reason = suggested(planned, usual) if planned is not None else ("", "")
     if planned is not None and planned.graph is not None:
+        graph = {"graph": planned.facts["graph"]}
         model, reason = "darts-gt", f"{planned.facts['graph']['edges']:,} edges between the variates"
     suggestion = _suggestion(planned, model, data, settings, options) if planned is not None else None
     return Diagnosis(
-        document=_document(found, share, absent, suggestion),
+        document=_document(found, share, absent, suggestion) | graph,
         source=found.table.origin,
         known=frame.schema.known,
         steps=int(where.offsets[-1]),

@@ -258,24 +258,27 @@ def lines_figure(
     diagonal: bool = False,
     log: bool = False,
 ) -> str:
-    """A line for each of `lines`: numbers or times (n,), and values (n,) from 0 on; the first named lies on top.
+    """A line for each of `lines`: numbers or times (n,), and values (n,); the first named lies on top.
 
-    `kept` is a place to mark, `diagonal` the line on which both axes are equal, `log` a logarithmic x axis.
+    `kept` is an epoch to mark, and values need not begin at 0 then; `diagonal` is the line on which both axes are
+    equal, `log` a logarithmic x axis.
     """
     with _figure(key, label) as figure:
         axes = figure.axes
         if log:
             axes.set_xscale("log")
         if diagonal:
-            axes.plot([0, 1], [0, 1], color=_HUES["muted"], linewidth=0.7)
+            most = max(float(np.max(side)) for line in lines.values() for side in line)
+            axes.plot([0, most], [0, most], color=_HUES["muted"], linewidth=0.7)
         if kept is not None:
             axes.axvline(kept, color=_HUES["muted"], linewidth=0.7)
         for name, (x, y) in reversed(list(lines.items())):
             places = _positions(axes, x) if np.issubdtype(x.dtype, np.datetime64) else x.astype(float)
             _line(axes, places, y, look[name], _THICK if look[name] == MODEL else _THIN)
-        axes.set_ylim(bottom=0)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        if kept is not None:
+        if kept is None:
+            axes.set_ylim(bottom=0)
+        else:
             _whole_ticks(axes)
     return figure.svg
 

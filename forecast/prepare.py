@@ -128,6 +128,11 @@ def on_graph(found: Read, ledger: table.Ledger) -> Read:
 
     Raises DataError and UsageError.
     """
+    if found.config.train.precision != "fp32":
+        raise UsageError(
+            f"{found.config.name} is trained in fp32 alone: its sums along edges do not mix precisions.",
+            "Leave out --precision.",
+        )
     end = int(found.split.train_end[0])
     graph, told = sensor_graph(found.config.data.edges, found.frame, end, ledger, found.facts["source"])
     sha256 = told["sha256"]  # a fit on the same series and another graph is another fit

@@ -92,6 +92,14 @@ _TABLE = (
         "https://arxiv.org/abs/2402.05944",
         "who meets whom next: messages in patches of events, attention over them (Biparva et al., TMLR 2024)",
     ),
+    ModelSpec(
+        "todyformer",
+        "nodes",
+        "graphs.todyformer:Todyformer",
+        "https://arxiv.org/abs/2402.05944",
+        "the same of states: an encoder of links, frozen, and a head that tells the state of a node",
+        defaults={"model": {"pair_history": "none"}},  # what pairs did, the head cannot see: the encoder has to tell it
+    ),
     ModelSpec("naive", "series", ".models.naive:Naive", "", "the last value, repeated"),
     ModelSpec("seasonal-naive", "series", ".models.naive:SeasonalNaive", "", "the last period, repeated"),
     ModelSpec("linear", "series", ".models.naive:Linear", "", "one least-squares map from lookback to horizon"),

@@ -1,6 +1,7 @@
 """The search for the operators of DARTS-GT, and the networks that stand beside it as controls."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ def search(
     """Search the operator of each layer on the training part alone, as `model.search_…` says.
 
     `checkpoint` is a file to resume from where it exists, as in training. A time limit ends the search with the epoch
-    it falls in; what it has found by then counts. Raises DataError where there are too few training windows.
+    it falls in; what it has found by then counts. `seconds` are those since it was last resumed. Raises DataError where
+    there are too few training windows.
     """
     config = prepared.read.config
     settings = config.model.search
@@ -52,9 +54,14 @@ def search(
         config.train, epochs=settings.epochs, patience=settings.epochs, averaging=0.0
     )
     data = SearchData(learned, held, batch_size=limits.batch_size, seed=limits.seed)
+    began = time.monotonic()
     train_task(task, data, limits, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
     return Architecture.of(
-        task.trajectory[-1], settings.candidates, min_margin=settings.min_margin, trajectory=task.trajectory
+        task.trajectory[-1],
+        settings.candidates,
+        min_margin=settings.min_margin,
+        trajectory=task.trajectory,
+        seconds=time.monotonic() - began,
     )
 
 

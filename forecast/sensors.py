@@ -68,13 +68,18 @@ def with_named_operators(config: RunConfig) -> RunConfig:
 
     Raises UsageError for a file that cannot be read, or is not what a search wrote.
     """
+    import torch
+
+    from graphs.architecture import random_operators
+
     from .models.darts_gt import RANDOM, SEARCH
 
     model = config.model
     if model.operators is not None or model.architecture == SEARCH:
         return config
     if model.architecture == RANDOM:
-        operators = model.drawn(config.train.seed)
+        draw = torch.Generator().manual_seed(config.train.seed)
+        operators = random_operators(model.candidates, model.layers, draw)
     else:
         operators = _operators_of(Path(model.architecture))
     settings = {**config.settings, "architecture": list(operators), "layers": len(operators)}

@@ -1,9 +1,9 @@
 """Decoders on node embeddings and their losses: how likely a link is, and what state a node is in.
 
 The paper on Todyformer leaves the decoder to a small network on two embeddings; `PublishedLinkDecoder` is that.
-Everything else is ours: the times since both nodes' last events enter here and not in the encoder, which is thus
-free of the query; the product of both sides lets codes of identity say "these two met"; the pair channel and the
-softmax loss are for ranking.
+Everything else is ours: the times since both nodes' last events and up to the query enter here and not in the encoder,
+which is thus free of the query; the product of both sides lets codes of identity say "these two met"; what is told of
+pairs and of the activity of nodes (`pairs.py`) and the softmax loss are for ranking.
 """
 
 from typing import NamedTuple

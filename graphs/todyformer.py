@@ -24,8 +24,12 @@ Ours, where the paper is silent or could not be checked:
   token, the skip from the node's input, the state of nodes outside the window;
 - inputs of nodes other than given features and the same for all (`node_input="zeros"`, closest to the paper): random
   codes, and a learned table with a row for unknown nodes;
-- the decoder with gaps and product (`decoder="published"` is the plain one), the softmax loss, and the pair channel,
-  which is no part of the method: `pair_history="none"` is the paper's.
+- the decoder with gaps and product (`decoder="published"` is the plain one) and the softmax loss: gaps reach to the
+  window's end, the time from there to the query enters once a query, so that nothing but a sum is made for a pair;
+- what the decoder is told beside embeddings, which is no part of the method: of pairs that met, how often, how lately
+  and before whom (the pair channel), and of each node how many events and new partners it had lately. It knows thus
+  what the best simple rules know, and so does the control without blocks. `pair_history="none"` tells nothing of
+  either and is the paper's.
 """
 
 from dataclasses import dataclass
@@ -77,7 +81,7 @@ class TodyformerConfig:
     directed: bool = True  # whether (u, v) and (v, u) are different links
     snap_ties: bool = True  # keep events of one time together
     decoder: Decoder = "product"
-    pair_history: PairHistories = "all"  # how far back the decoder knows the meetings of a pair
+    pair_history: PairHistories = "all"  # how far back the decoder knows meetings of pairs and activity of nodes
     reciprocal: bool = True  # whether it knows those of (v, u), too; undirected, they are the same
 
     def __post_init__(self) -> None:
@@ -350,6 +354,8 @@ class Todyformer(nn.Module):
         later than the window.
         """
         check_later(time, encoding)
+        if not len(src):
+            return self.encoder.norm.weight.new_zeros(0, dst.shape[1])
         rows = len(src) if torch.is_grad_enabled() else max(1, SCORES_AT_ONCE // max(1, dst.shape[1]))
         nodes, place = (dst[0], None) if len(dst) == 1 else distinct(dst)
         unit = self.shape.time_scale / self.config.window
@@ -360,15 +366,16 @@ class Todyformer(nn.Module):
             return self.encoder.ends(encoding, ids, encoding.last_time, told)
 
         destination, parts = ends(nodes), []
-        for part in torch.arange(len(src)).split(max(1, rows)):
+        for part in torch.arange(len(src)).split(rows):
             some = place if place is None else place[part]
             pairs = None
             if table is not None:
                 pairs = table.features(src[part], dst if some is None else dst[part], time[part], view.cut, unit)
+                pairs = pairs._replace(values=pairs.values.to(destination.state.dtype))
             since = time[part] - encoding.last_time if len(encoding.nodes) else torch.zeros_like(time[part])
-            lead = self.encoder.spans(since, destination.gap.dtype)
+            lead = self.encoder.spans(since, destination.state.dtype)
             parts.append(self.decoder(ends(src[part]), destination, lead, some, pairs))
-        return torch.cat(parts) if parts else self.encoder.norm.weight.new_zeros(0, dst.shape[1])
+        return torch.cat(parts)
 
 
 def distinct(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -404,7 +411,10 @@ class NodeStates(nn.Module):
 
     def forward(self, view: View, nodes: Tensor, time: Tensor, features: Tensor | None = None) -> Tensor:
         """Scores (B, classes) of `nodes` (B,) at `time` (B,); `features` (B, F) of the events, where they are used."""
-        encoding = self.encoder(view.graph)
+        return self.score(self.encoder(view.graph), nodes, time, features)
+
+    def score(self, encoding: Encoding, nodes: Tensor, time: Tensor, features: Tensor | None = None) -> Tensor:
+        """The same from the encoding of a window, which other queries may share."""
         check_later(time, encoding)
         scores: Tensor = self.decoder(self.encoder.ends(encoding, nodes, time), features)
         return scores

@@ -113,6 +113,31 @@ def test_absent_classes_and_a_single_one_give_no_nan(logits: Tensor) -> None:
         assert leaf.grad is not None and torch.isfinite(value) and torch.isfinite(leaf.grad).all()
 
 
+# A class that is absent (specification, property 22)
+
+
+def test_an_absent_class_is_only_pushed_down_and_weighs_nothing() -> None:
+    """By hand: the others' weights and errors do not know of it, but their chances share with it."""
+    logits, labels = drawn(9, 4), torch.tensor([0.0, 0, 0, 0, 0, 3, 3, 3, 3]).double()  # classes 1 and 2 are absent
+    each = -logits.log_softmax(dim=1)[torch.arange(9), labels.long()]
+    weights = torch.where(labels == 0, 4 / 9, 5 / 9).double()
+    wanted = {gm.class_loss: each.mean(), gm.weighted_class_loss: (weights * each).sum() / weights.sum()}
+    for loss, value in wanted.items():
+        leaf = logits.clone().requires_grad_()
+        found = loss(leaf, labels)
+        found.backward()
+        assert torch.allclose(found, value) and leaf.grad is not None
+        assert (leaf.grad[:, 1:3] > 0).all() and (leaf.grad[:5, 0] < 0).all() and (leaf.grad[5:, 3] < 0).all()
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_a_batch_of_one_label_trains_towards_it(label: float) -> None:
+    """The binary loss has no weights, so a batch without positives, the usual one of rare labels, still counts."""
+    leaf = drawn(6, 1).requires_grad_()
+    gm.binary_loss(leaf, torch.full((6, 1), label).double()).backward()
+    assert leaf.grad is not None and (leaf.grad.sign() == (1 - 2 * label)).all()
+
+
 # Metrics
 
 

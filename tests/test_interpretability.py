@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,27 @@ def test_heads_removed_together_equal_heads_removed_one_by_one(settings: dict[st
     assert net.training  # it is left as it was
     for own, other in zip(removal.weights, weights, strict=True):
         torch.testing.assert_close(own, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("copies", [None, 2])
+def test_removing_every_head_runs_only_the_layers_behind_it(copies: int | None) -> None:
+    """Nodes through layers: one pass through all, and H copies through what lies behind each layer (12.1)."""
+    net, batch, layers, heads = random_network(flavour="plain"), random_batch(SIZES), 3, 3
+    passed = {"operator and attention": 0, "rest of the layer": 0}
+
+    def count(part: str) -> Callable[[torch.nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def add(module: torch.nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+            passed[part] += len(out)
+
+        return add
+
+    for layer in net.each_layer():
+        layer.structure.register_forward_hook(count("operator and attention"))
+        layer.expand.register_forward_hook(count("rest of the layer"))
+    remove_heads(net, batch, copies)
+    nodes = sum(SIZES)
+    assert passed["operator and attention"] == nodes * (layers + heads * layers * (layers - 1) // 2)
+    assert passed["rest of the layer"] == nodes * (layers + heads * layers * (layers + 1) // 2)
 
 
 @pytest.mark.parametrize("settings", KINDS, ids=str)

@@ -136,8 +136,9 @@ def test_only_tracking_and_versions_import_mlflow() -> None:
     assert {module for module in FILES if "mlflow" in imports(module)} == {"forecast.tracking", "forecast.versions"}
 
 
-def test_inference_code_reaches_neither_lightning_nor_mlflow() -> None:
-    assert closure("forecast.fitted", deep=True) & {"lightning", "mlflow"} == set()
+@pytest.mark.parametrize("module", ["forecast.fitted", "forecast.links.fitted"])
+def test_inference_code_reaches_neither_lightning_nor_mlflow(module: str) -> None:
+    assert closure(module, deep=True) & {"lightning", "mlflow"} == set()
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -121,6 +121,12 @@ def test_the_registered_model_answers_as_the_one_just_trained(run: Any, desk: Pa
         forecast.predict("models:/places@champion", asked, horizon=3)
 
 
+def test_the_gate_compares_with_the_rules_and_not_with_the_control(run: Any) -> None:
+    judged = story.judged(run.document, "mrr")
+    assert judged.keys() == run.document["scores"].keys() - {"todyformer-no-encoder"}
+    assert "recency-popularity" in judged and judged["todyformer"] == run.document["scores"]["todyformer"]["mrr"]
+
+
 def test_a_champion_is_judged_on_the_candidates_test_events_by_its_own_ids(run: Any) -> None:
     config = resolve("todyformer", settings=SMALL, flags={"train": OPTIONS})
     found = story.read(config, habits())

@@ -18,7 +18,8 @@ from forecast.data.times import TimeType
 from forecast.errors import ArtifactError, DataError, UsageError
 from forecast.links import answers
 from forecast.links.answers import Past
-from forecast.links.fitted import Ends, FittedLinks
+from forecast.links.fitted import FittedLinks
+from forecast.links.stream import Ends
 from graphs.events import EventStore
 from graphs.todyformer import GraphShape, History, Todyformer, TodyformerConfig, View
 
@@ -377,7 +378,7 @@ class SeesItsOwnMoment(Past):
 
 @pytest.mark.parametrize("leaky", [PeeksAtPairs, PeeksAtFeatures, SeesItsOwnMoment])
 def test_a_model_that_leaks_is_caught(monkeypatch: pytest.MonkeyPatch, leaky: type[Past]) -> None:
-    monkeypatch.setattr("forecast.links.fitted.Past", leaky)
+    monkeypatch.setattr("forecast.links.stream.Past", leaky)
     model = fitted(features=True)
     history = since().with_columns(t=pl.when(pl.int_range(pl.len()) < 6).then(TIME).otherwise("t"))
     met = pl.DataFrame(
@@ -391,8 +392,8 @@ def test_a_stranger_whose_number_depends_on_what_comes_later_would_be_caught(mon
     """Codes of ids are a function of their numbers: strangers behind the new nodes of the future would leak."""
     real = answers.Group.__init__
 
-    def behind_all(group: Any, network: Any, view: Any, encoding: Any, directory: Any, cut: int) -> None:
-        real(group, network, view, encoding, directory, cut)
+    def behind_all(group: Any, view: Any, encoding: Any, directory: Any, cut: int) -> None:
+        real(group, view, encoding, directory, cut)
         group.stranger = len(directory)
 
     monkeypatch.setattr(answers.Group, "__init__", behind_all)

@@ -348,7 +348,8 @@ def test_tampered_model_is_refused_before_its_code_runs(
 def changed_package(tmp_path: Path, old: str, new: str) -> Path:
     """A copy of this package whose `fitted.py` reads differently, as another version of it would."""
     package = tmp_path / "other" / "forecast"
-    shutil.copytree(bundle._ROOT / "forecast", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in (package, package.with_name("graphs")):
+        shutil.copytree(bundle._ROOT / part.name, part, ignore=shutil.ignore_patterns("__pycache__"))
     text = (package / "fitted.py").read_text(encoding="utf-8")
     assert old in text
     (package / "fitted.py").write_text(text.replace(old, new, 1), encoding="utf-8")

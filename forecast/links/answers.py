@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphs.events import EventStore, LinkBatch
-from graphs.todyformer import Encoding, History, Todyformer, View
+from graphs.todyformer import Encoding, History, Todyformer, TodyformerEncoder, View
 
 from .directory import Directory
 
@@ -61,8 +61,8 @@ class Ranked(NamedTuple):
 class Group:
     """Queries that look back on the same events, whose window is encoded once."""
 
-    def __init__(self, network: Todyformer, view: View, encoding: Encoding, directory: Directory, cut: int) -> None:
-        self.network, self.view, self.encoding = network, view, encoding
+    def __init__(self, view: View, encoding: Encoding, directory: Directory, cut: int) -> None:
+        self.view, self.encoding = view, encoding
         # Whom only an event showed that these queries may not see is a stranger to them.
         self.known = directory.stranger + 1 + int(np.searchsorted(directory.shown, cut))
         self.stranger = directory.stranger
@@ -70,21 +70,21 @@ class Group:
         self.ids = candidates["id"]
         self.candidates = torch.from_numpy(candidates["node"].to_numpy().copy())
 
-    def pairs(self, src: np.ndarray, dst: np.ndarray, time: Tensor) -> np.ndarray:
+    def pairs(self, network: Todyformer, src: np.ndarray, dst: np.ndarray, time: Tensor) -> np.ndarray:
         """The scores of pairs of nodes: (R,) float32."""
-        u, v = self._nodes(src), self._nodes(dst)
+        u, v = self.nodes(src), self.nodes(dst)
         parts = [
-            self.network.score(self.view, self.encoding, u[rows], v[rows, None], time[rows])[:, 0]
+            network.score(self.view, self.encoding, u[rows], v[rows, None], time[rows])[:, 0]
             for rows in _slices(len(u), _PAIRS_AT_ONCE)
         ]
         return torch.cat(parts).numpy()
 
-    def best(self, src: np.ndarray, time: Tensor, count: int) -> Ranked:
+    def best(self, network: Todyformer, src: np.ndarray, time: Tensor, count: int) -> Ranked:
         """The `count` best destinations of each query, of equal scores the one with the smaller place first."""
-        u, count = self._nodes(src), min(count, len(self.candidates))
+        u, count = self.nodes(src), min(count, len(self.candidates))
         parts = []
         for rows in _slices(len(u), max(1, _SCORES_AT_ONCE // len(self.candidates))):
-            scores = self.network.score(self.view, self.encoding, u[rows], self.candidates[None], time[rows])
+            scores = network.score(self.view, self.encoding, u[rows], self.candidates[None], time[rows])
             least = scores.topk(count, dim=1).values[:, -1:]
             found = scores >= least  # more than `count` where scores are equal
             row, column = (axis.numpy() for axis in found.nonzero(as_tuple=True))
@@ -96,21 +96,22 @@ class Group:
             parts.append(Ranked(row[kept] + rows.start, rank[kept], column[kept], score[kept]))
         return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _nodes(self, nodes: np.ndarray) -> Tensor:
+    def nodes(self, nodes: np.ndarray) -> Tensor:
+        """Nodes of the directory as these queries know them."""
         return torch.from_numpy(np.where(nodes < self.known, nodes, self.stranger))
 
 
-def groups(network: Todyformer, past: Past, times: Tensor) -> Iterator[tuple[np.ndarray, Group]]:
+def groups(encoder: TodyformerEncoder, past: Past, times: Tensor) -> Iterator[tuple[np.ndarray, Group]]:
     """The queries at `times` (R,) by what they may see: their rows (r,) int64 and the group that answers them.
 
     All queries behind the last event are one group.
     """
-    history = History(past.store, network.config)
+    history = History(past.store, encoder.config)
     cuts, number = torch.unique(past.store.before(times), return_inverse=True)
     order = torch.argsort(number, stable=True)
     for cut, rows in zip(cuts.tolist(), order.split(torch.bincount(number).tolist()), strict=True):
         view = past.view(history, times[rows].min())
-        yield rows.numpy(), Group(network, view, network.encoder(view.graph), past.directory, cut)
+        yield rows.numpy(), Group(view, encoder(view.graph), past.directory, cut)
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:

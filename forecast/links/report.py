@@ -12,8 +12,8 @@ import numpy as np
 from .. import figures
 from ..figures import Look
 from ..report import Verdict, aligned, card, escaped, facts, ledger, legend, legend_key, recipe, shell, table
+from .settings import CONTROL
 
-_CONTROL = "-no-encoder"
 _NAMES = {"mrr": "MRR", "ap": "AP", "auc": "AUC", "hits@10": "Hits@10"}
 _TOLERANCE = 0.05  # by which shares may miss before the page says so
 
@@ -43,7 +43,7 @@ class Report:
     @property
     def control(self) -> str | None:
         """The same decoder without the encoder, where it was trained."""
-        name = f"{self.model}{_CONTROL}"
+        name = f"{self.model}{CONTROL}"
         return name if name in self.scores else None
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ..data.events import EventData
 from ..errors import UsageError
 
+CONTROL = "-no-encoder"  # behind the name of the model: the same decoder, trained as long without the encoder
 METRICS = ("mrr", "ap", "auc", "hits@10")  # of all, more is better
 
 

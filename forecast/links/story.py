@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import polars as pl
-
 from ..config import RunConfig
 from ..data import catalogue
 from ..data.events import EventTable, read_events
-from ..data.ticks import give_ticks
 from ..errors import UsageError
 from ..kinds import Clock, Outcome, Progress, Sample, Silent
+from .champion import as_known, made_up
+from .settings import CONTROL
 
 if TYPE_CHECKING:
     from graphs.evaluation import LinkRule
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
     from ..tracking import TrackedRun
     from .batches import Parts
     from .fitted import FittedLinks
-
-CONTROL = "-no-encoder"  # behind the name of the model: the same decoder, trained as long without the encoder
-_YEAR = 400 * 86_400_000_000  # more than a year, in microseconds
-_TRIED = 20  # queries of the self-test
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +113,12 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
 
 
 def judged(document: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """Give the test values of `metric` by method from a fit's document: model, control, simple rules."""
-    return {who: values[metric] for who, values in document["scores"].items()}
+    """Give the test values of `metric` from a fit's document, of the model and the simple rules.
+
+    Without the control: it says what the encoder is worth, and is no rule that one could use instead of training.
+    """
+    control = f"{document['model']}{CONTROL}"
+    return {who: values[metric] for who, values in document["scores"].items() if who != control}
 
 
 def rescore(champion: Any, found: Read, metric: str) -> float:
@@ -130,34 +128,14 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
     """
     import torch
 
-    from graphs.events import EventStore, LinkBatch
+    from graphs.events import LinkBatch
 
     from .batches import Parts
-    from .directory import Directory
     from .scoring import score
 
-    events = found.events
-    if champion.nodes.bipartite != events.nodes.bipartite or champion.network.config.directed != events.directed:
-        raise UsageError("reads another kind of graph", "Register under another name, or use --force.")
-    if tuple(champion.ends.features) != events.columns.features:
-        raise UsageError("takes other features", "Register under another name, or use --force.")
-    if champion.time_type.steps != events.time_type.steps:
-        raise UsageError("tells time in another way", "Register under another name, or use --force.")
-    known, nodes = Directory.of(champion.nodes), events.nodes
-    number = known.source_nodes(nodes.sources)
-    if nodes.destinations is not None:
-        number = np.concatenate([number, known.destination_nodes(nodes.destinations)])
-    new = number == known.stranger
-    number[new] = len(known) + np.arange(new.sum())
-    to_champion = torch.from_numpy(number)
-    store, parts = events.store, Parts.of(events.store, *events.borders, nodes.bipartite)
-    renamed = EventStore.of(
-        to_champion[store.src],
-        to_champion[store.dst],
-        store.time,
-        store.features,
-        nodes=len(known) + int(new.sum()),
-    )
+    store = found.events.store
+    renamed, to_champion = as_known(champion, champion.network.config.directed, found.events)
+    parts = Parts.of(store, *found.events.borders, found.events.nodes.bipartite)
     rule = champion.rule(renamed)
 
     def champions(batch: LinkBatch) -> torch.Tensor:
@@ -174,23 +152,7 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
 
 def sample(fitted: "FittedLinks") -> Sample:
     """Make up queries between known nodes, soon after the last event."""
-    generator = np.random.default_rng(0)
-    nodes, time = fitted.nodes, fitted.past.time[-1].item()
-    others = nodes.sources if nodes.destinations is None else nodes.destinations
-    step = np.arange(1, _TRIED + 1)
-    times: np.ndarray
-    if isinstance(time, float):
-        times = time * (1 + step / 1000) + step  # also where the column is float32
-    else:
-        times = time + step * (1 if fitted.time_type.steps else _YEAR)  # also where the column has years only
-    table = pl.DataFrame(
-        {
-            fitted.ends.src: nodes.sources.gather(generator.integers(len(nodes.sources), size=_TRIED)),
-            fitted.ends.dst: others.gather(generator.integers(len(others), size=_TRIED)),
-            fitted.ends.time: give_ticks(times, fitted.time_type),
-        }
-    )
-    return Sample(table, {}, 1e-4)
+    return Sample(made_up(fitted), {}, 1e-4)
 
 
 def _trained(
@@ -217,7 +179,8 @@ def _trained(
 
 
 def _fitted(found: Read, network: "Todyformer") -> "FittedLinks":
-    from .fitted import Ends, FittedLinks
+    from .fitted import FittedLinks
+    from .stream import Ends
 
     events, columns = found.events, found.events.columns
     return FittedLinks.of(

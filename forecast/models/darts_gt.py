@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from graphs.architecture import random_operators
 from graphs.darts_gt import Attention, DartsGT, DartsGTConfig, GraphDataShape, GraphTransformer, Norm
 from graphs.darts_search import SearchConfig, Supernet
 from graphs.graph_batch import GraphError
@@ -112,10 +111,6 @@ class SensorDartsGTConfig:
             position_width=self.position_width,
             head="forecast",
         )
-
-    def drawn(self, seed: int) -> tuple[str, ...]:
-        """An operator for each layer, drawn evenly among the candidates: what a search must beat."""
-        return random_operators(self.candidates, self.layers, torch.Generator().manual_seed(seed))
 
 
 def _named(text: str) -> str:
