@@ -52,7 +52,7 @@ class Progress:
         if "labelled" in document:
             counts = document["labelled"]["test"]
             echo(f"test, {counts['labels']:,} labels, {counts['positives']:,} of them 1")
-            _show_scores(_NODES, {who: [scores[name] for name in _NODES] for who, scores in found.items()}, max)
+            _show_scores(_NODES, {who: [scores[name] for name in _NODES] for who, scores in found.items()})
         elif document["data"]["kind"] == "events":
             count, ranked = document["events"]["test"], document["candidates"]
             echo(f"test, {count:,} events, each ranked among {ranked:,} destinations")
