@@ -107,11 +107,11 @@ _TABLE = (
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(  # by name, with the first row of each
     {name: next(spec for spec in _TABLE if spec.name == name) for name in dict.fromkeys(spec.name for spec in _TABLE)}
 )
-HOMES: Mapping[str, str] = {
+HOMES: Mapping[str, str] = {  # packages of the tasks other than series
     "links": ".links",
     "nodes": ".nodes",
     "graphs": ".graph_labels",
-}  # packages of the tasks other than series
+}
 TASKS = tuple(dict.fromkeys(spec.task for spec in _TABLE))
 BASELINES = tuple(spec.name for spec in _TABLE if spec.baseline)
 

@@ -60,6 +60,8 @@ class Features:
         Such a code becomes the last of its table, where the tables of molecules have what is rare. Raises
         `FeatureError` for another number of columns, and for codes that are not whole.
         """
+        if not len(values):  # a table without edges does not tell how many features they would have
+            values = values.new_zeros(0, self.columns)
         if values.shape[1] != self.columns:
             raise FeatureError(f"there are {values.shape[1]} features, not {self.columns}")
         if self.kind == "dummy":

@@ -214,19 +214,22 @@ def sample(fitted: "FittedGraphs") -> Sample:
     draw = np.random.default_rng(0)
     sizes = [1, *draw.integers(2, _LARGEST + 1, size=_TRIED - 1).tolist()]
     edges = [draw.integers(size, size=(2, 3 * (size - 1))) for size in sizes]
-    columns = {
-        "node_feat": [_made_up(fitted.reader.nodes, size, draw) for size in sizes],
-        "edge_index": [pairs.tolist() for pairs in edges],
-    }
+    columns = [
+        _made_up("node_feat", fitted.reader.nodes, sizes, draw),
+        pl.Series("edge_index", [pairs.tolist() for pairs in edges], dtype=pl.List(pl.List(pl.Int64))),
+    ]
     if fitted.reader.edges.columns:
-        columns["edge_feat"] = [_made_up(fitted.reader.edges, pairs.shape[1], draw) for pairs in edges]
+        columns.append(_made_up("edge_feat", fitted.reader.edges, [pairs.shape[1] for pairs in edges], draw))
     return Sample(pl.DataFrame(columns), {}, 1e-4)
 
 
-def _made_up(features: "Features", rows: int, draw: np.random.Generator) -> Sequence[Sequence[float]]:
+def _made_up(name: str, features: "Features", counts: Sequence[int], draw: np.random.Generator) -> pl.Series:
+    """A column of features, a list a graph."""
     if features.tables:
-        return draw.integers(features.tables, size=(rows, features.columns)).tolist()
-    return (draw.normal(size=(rows, features.columns)) * features.scale + features.centre).tolist()
+        codes = [draw.integers(features.tables, size=(rows, features.columns)).tolist() for rows in counts]
+        return pl.Series(name, codes, dtype=pl.List(pl.List(pl.Int64)))
+    numbers = [draw.normal(size=(rows, features.columns)) * features.scale + features.centre for rows in counts]
+    return pl.Series(name, [one.tolist() for one in numbers], dtype=pl.List(pl.List(pl.Float64)))
 
 
 def _settled(
