@@ -214,7 +214,7 @@ class TrackedRun:
                 artifacts={"fitted": str(built.fitted)},
                 model_config=dict(built.config),
                 # Parameters only: a typed input would refuse integer values, integer ids and time zones.
-                signature=ModelSignature(params=params),
+                signature=ModelSignature(params=params) if len(params) else None,
                 pip_requirements=built.requirements,
             )
         return str(info.model_id)
