@@ -150,8 +150,8 @@ class FittedGraphs:
 
         A row a graph, or a row a node where nodes are told apart, in the order given: `graph_id` (the table's own id,
         or the number of the row) and a column a target. It holds the value; the chance of label 1; or of more than two
-        classes the likeliest, and with `chances` its chance in a second column, `…_chance`. What is said of a graph depends on no
-        other. Comes back in the frame library that was given, polars for a path or list.
+        classes the likeliest, and with `chances` its chance in a second column, `…_chance`. What is said of a graph
+        depends on no other. Comes back in the frame library that was given, polars for a path or list.
 
         Codes beyond the tables of the network are read as the last of their table, which is told as a warning. Raises
         DataError, naming the row, for graphs that cannot be read, as those without nodes, and for features that differ
