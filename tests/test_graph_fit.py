@@ -240,7 +240,8 @@ def test_a_network_learns_what_no_linear_model_of_means_can_tell() -> None:
             "y": label,
         }
     )
-    found = found_in(table, *SMALL, "model.architecture=GINE", "train.epochs=8", "train.learning_rate=1e-2")
+    settings = ("model.position_count=6", "train.epochs=8", "train.learning_rate=1e-2", "train.batch_size=16")
+    found = found_in(table, *GINE, *settings)
     prepared = found.prepared
     learned = learning.learn(prepared, found.config.model, found.config.train)
     assert max(value for _, _, value in learned.curve) == 1.0

@@ -93,7 +93,7 @@ class FittedGraphs:
     @property
     def options(self) -> dict[str, Any]:
         """What `predict` takes beside data, as MLflow passes it, with the defaults."""
-        return {}
+        return {"chances": True}
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
@@ -143,13 +143,15 @@ class FittedGraphs:
         read, beyond = self.reader.read(store)
         return self.targets.restored(outputs(self.network, read)), beyond
 
-    def predict(self, data: Any, *, told: Callable[[Mapping[str, Any]], None] | None = None) -> Any:
+    def predict(
+        self, data: Any, *, chances: bool = True, told: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> Any:
         """What the network says of each graph of `data` (path, polars, pandas, or a list of PyG's `Data`).
 
         A row a graph, or a row a node where nodes are told apart, in the order given: `graph_id` (the table's own id,
         or the number of the row) and a column a target. It holds the value; the chance of label 1; or of more than two
-        classes the likeliest, and then its chance in a second column, `…_chance`. What is said of a graph depends on no
-        other. Comes back in the frame library that was given, polars for a path or list.
+        classes the likeliest, and with `chances` its chance in a second column, `…_chance`. What is said of a graph
+        depends on no other. Comes back in the frame library that was given, polars for a path or list.
 
         Codes beyond the tables of the network are read as the last of their table, which is told as a warning. Raises
         DataError, naming the row, for graphs that cannot be read, as those without nodes, and for features that differ
@@ -181,16 +183,17 @@ class FittedGraphs:
         ids = graphs.ids.alias("graph_id")
         if self.targets.task.of_nodes:
             ids = ids.gather(np.repeat(np.arange(len(graphs)), graphs.store.sizes.numpy()))
-        answer = pl.DataFrame([ids, *self._columns(found)])
+        answer = pl.DataFrame([ids, *self._columns(found, chances=chances)])
         return table.to_library(answer, "polars" if listed else source.library)
 
-    def _columns(self, found: Tensor) -> list[pl.Series]:
+    def _columns(self, found: Tensor, *, chances: bool) -> list[pl.Series]:
         """Columns of the targets from outputs."""
         task, names = self.targets.task, self.targets.names
         told = task.predicted(found)
         if task.name in ("graph_multiclass", "node_classification") and task.outputs > 1:
             chance, choice = told.max(dim=1)
-            return [pl.Series(names[0], choice.numpy()), pl.Series(f"{names[0]}_chance", chance.numpy())]
+            told_chance = [pl.Series(f"{names[0]}_chance", chance.numpy())] if chances else []
+            return [pl.Series(names[0], choice.numpy()), *told_chance]
         return [pl.Series(name, column.numpy()) for name, column in zip(names, told.unbind(dim=1), strict=True)]
 
 
