@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
-from graphs.architecture import random_operators
 from graphs.darts_gt import Attention, DartsGTConfig, Flavour, Norm
 from graphs.darts_search import Mode, SearchConfig
 from graphs.graph_batch import GraphError
@@ -118,10 +115,6 @@ class LabelDartsGTConfig:
         """What stands in place of "auto", by the names of the settings."""
         found = {"node_features": node_features, "edge_features": edge_features, "head": head}
         return {name: value for name, value in found.items() if getattr(self, name) == "auto"}
-
-    def drawn(self, seed: int) -> tuple[str, ...]:
-        """An operator for each layer, drawn evenly among the candidates: what a search must beat."""
-        return random_operators(self.candidates, self.layers, torch.Generator().manual_seed(seed))
 
 
 def _named(text: str) -> str:
