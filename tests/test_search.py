@@ -214,7 +214,7 @@ class Stop(Silent):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["search epoch 2", "training darts-gt", "control all-None"])
+@pytest.mark.parametrize("at", ["search epoch 2", "training darts-gt", "training the control"])
 def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(desk: Path, client: Any, at: str) -> None:
     settings = [*settings_of(search_epochs=3), "train.epochs=2", "train.epoch_batches=[3,3]"]
     given: dict[str, Any] = {"lookback": 12, "horizon": 6, "marks": "none", "settings": settings}
