@@ -8,7 +8,6 @@ from .data import table
 from .errors import UsageError, own
 from .links.audit import audit_links
 from .prediction import opened
-from .registry import find
 from .series_audit import audit_series
 
 _AUDITS: Mapping[str, Callable[..., Audit]] = {"series": audit_series, "links": audit_links}  # by the task of the model
@@ -38,7 +37,13 @@ def audit(
         raise UsageError(f"{origins} origins: an audit needs at least 1.", "E.g. --origins 8.")
     fitted = opened(model)
     try:
-        check = _AUDITS[find(fitted.name).task]
+        task = getattr(fitted, "task", "series")  # models that were stored before it was told are of series
+        if task not in _AUDITS:
+            raise UsageError(
+                f"{fitted.name} of {task} cannot be audited: that is for series and for links.",
+                "Score it on later data: forecast predict.",
+            )
+        check = _AUDITS[task]
         read = table.read(data, fitted.schema.decimal if hasattr(fitted, "schema") else None)
         return check(fitted, read, origins, seed, static, told or (lambda text: None))
     except Exception as error:

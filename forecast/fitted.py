@@ -106,6 +106,11 @@ class Fitted:
     graph: SensorGraph | None = None  # of the variates, where the network takes one
 
     @property
+    def task(self) -> str:
+        """What it forecasts, as the registry says it."""
+        return "series"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `predict` takes beside data, as MLflow passes it, with the defaults."""
         return {"horizon": self.shape.horizon, "levels": [], "wide": False}
@@ -113,7 +118,7 @@ class Fitted:
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
         described = {
-            "task": "series",
+            "task": self.task,
             "model": {"name": self.name, **dataclasses.asdict(self.config)},
             "shape": dataclasses.asdict(self.shape),
             "schema": dataclasses.asdict(self.schema),

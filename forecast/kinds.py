@@ -64,6 +64,8 @@ class Stored(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def task(self) -> str: ...  # of the registry
+    @property
     def facts(self) -> Mapping[str, Any]: ...
     @property
     def options(self) -> Mapping[str, Any]: ...  # of `predict` that MLflow may pass, with their defaults

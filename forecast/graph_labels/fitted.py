@@ -91,6 +91,11 @@ class FittedGraphs:
     facts: Mapping[str, Any]
 
     @property
+    def task(self) -> str:
+        """What it forecasts, as the registry says it."""
+        return "graphs"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `predict` takes beside data, as MLflow passes it, with the defaults."""
         return {"chances": True}
@@ -98,7 +103,7 @@ class FittedGraphs:
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
         described = {
-            "task": "graphs",
+            "task": self.task,
             "model": {"name": self.name, **dataclasses.asdict(self.network.config)},
             "shape": self.network.shape._asdict(),
             "reader": dataclasses.asdict(self.reader),

@@ -39,6 +39,11 @@ class FittedLinks(Stream):
     facts: Mapping[str, Any]
 
     @property
+    def task(self) -> str:
+        """What it forecasts, as the registry says it."""
+        return "links"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `predict` takes beside data, as MLflow passes it, with the defaults."""
         return {"top_k": 0}
@@ -62,7 +67,7 @@ class FittedLinks(Stream):
     def save(self, folder: Path) -> None:
         """Write `model.json` and `model.safetensors` into `folder`."""
         described = {
-            "task": "links",
+            "task": self.task,
             "model": {"name": self.name, **dataclasses.asdict(self.network.config)},
             "shape": self.network.shape._asdict(),
             **self.described(),

@@ -59,6 +59,11 @@ class FittedNodes(Stream):
     facts: Mapping[str, Any]
 
     @property
+    def task(self) -> str:
+        """What it forecasts, as the registry says it."""
+        return "nodes"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `predict` takes beside data, as MLflow passes it: nothing."""
         return {}
@@ -82,7 +87,7 @@ class FittedNodes(Stream):
         """Write `model.json` and `model.safetensors` into `folder`."""
         encoder = self.network.encoder
         described = {
-            "task": "nodes",
+            "task": self.task,
             "model": {"name": self.name, **dataclasses.asdict(encoder.config)},
             "shape": encoder.shape._asdict(),
             **self.described(),
