@@ -147,7 +147,8 @@ class Mixture(nn.Module):
     def forward(self, nodes: Tensor, context: GraphContext) -> Tensor:
         """The mixture, (N, D)."""
         results: Tensor = self.dropout(self.results(nodes, context))
-        return torch.tensordot(self.shares(), results, dims=1)
+        mixed: Tensor = torch.tensordot(self.shares(), results, dims=1)
+        return mixed
 
 
 class Supernet(GraphTransformer):
@@ -345,7 +346,7 @@ def asked(net: Supernet, batches: Batches[Batch], loss: Loss) -> Tensor:
     Fixed shares are set free for this; the random state is left alone.
     """
     net.eval()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator()  # of its own, and the same in each call
     mixtures = net.mixtures
     fixed = [mixture.fixed for mixture in mixtures]
     differences = []
