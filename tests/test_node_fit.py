@@ -33,8 +33,9 @@ def stream(seed: int = 0) -> pl.DataFrame:
     )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
+    """Also for the fit that the tests share: sums of several threads differ in their last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
