@@ -254,13 +254,17 @@ def explain(
         str | None, typer.Option("-o", "--output", help="Page (.html) or table (.csv, .parquet) of every number.")
     ] = None,
     windows: Annotated[int | None, typer.Option(help="Windows to use; default 200, fewer with many variates.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the exchanges between windows.")] = 0,
+    graphs: Annotated[int | None, typer.Option(help="Graphs to use; default 200.")] = None,
+    ranking: Annotated[
+        str | None, typer.Option(help="How nodes rank: robust (default), or reference, as the authors' code does it.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the exchanges between windows; default 0.")] = None,
     static: Static = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show which inputs the forecasts use, and where attention goes."""
+    """Show which inputs, heads and nodes the answers rest on, and where attention goes."""
     if output is not None:
         from .data import table
 
@@ -272,6 +276,8 @@ def explain(
         model,
         _existing(data),
         windows=windows,
+        graphs=graphs,
+        ranking=ranking,  # type: ignore[arg-type]
         seed=seed,
         static=_existing(static),
         told=None if quiet or as_json else lambda text: log(f"{text} …"),

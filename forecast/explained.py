@@ -1,5 +1,6 @@
 """An explanation as what it is wanted for: lines of text, a table, a JSON document, a page."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ import polars as pl
 from . import explanation_page
 from .attention import AttentionMap, Profile
 from .data import table
+from .heads import Heads
 from .importance import MEASURES, Importance
 from .scoring import finite
+from .sensor_heads import SensorHeads
 
 _TOP = 10  # inputs and targets that are named
 
@@ -22,8 +25,44 @@ NOTE = (
 )
 
 
+class Explained(ABC):
+    """What every explanation can be made into; each kind of model has its own."""
+
+    library: table.Library
+
+    @abstractmethod
+    def text(self) -> str:
+        """Give what matters most as lines of text."""
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """Give what `forecast explain --json` prints."""
+
+    @abstractmethod
+    def page(self) -> str:
+        """Give the HTML page: what matters, and what it does not show."""
+
+    @abstractmethod
+    def rows(self) -> pl.DataFrame:
+        """Give a row for each number."""
+
+    @property
+    def table(self) -> Any:
+        """Every number in a row of its own, in the frame library that the data came in, polars for a path."""
+        return table.to_library(self.rows(), self.library)
+
+    def save(self, path: str | Path) -> None:
+        """Write the page (.html) or the table (.csv, .parquet); the path holds the old file or the whole new one."""
+        path = table.require_writable(path, ".html")
+        if path.suffix.lower() != ".html":
+            table.write(self.rows(), path)
+            return
+        with table.replacing(path) as file:
+            file.write(self.page().encode())
+
+
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Explained):
     """What a model's forecasts use, on some windows of some data."""
 
     model: str
@@ -36,16 +75,10 @@ class Explanation:
     attention: tuple[AttentionMap, ...]
     profiles: tuple[Profile, ...]
     library: table.Library
+    sensors: SensorHeads | None = None  # of a model on a graph
 
-    @property
-    def table(self) -> Any:
-        """One row a number: kind, measure, source, target (empty: all of them), value, sd.
-
-        In the frame library that the data came in, polars for a path.
-        """
-        return table.to_library(self._rows(), self.library)
-
-    def _rows(self) -> pl.DataFrame:
+    def rows(self) -> pl.DataFrame:
+        """Give a row a number: kind, measure, source, target (empty: all of them), value, sd."""
         found = self.importance
         kinds = [source.kind for source in found.sources]
         names = [source.name for source in found.sources]
@@ -53,6 +86,15 @@ class Explanation:
         for measure in MEASURES:
             parts.append(_part(kinds, measure, names, [None], *found.overall(measure)))
             parts.append(_part(kinds, measure, names, found.targets, *found.by_target(measure)))
+        steps = [f"step {band}" for band in found.bands()]
+        parts.append(_part(kinds, "mse by step, per cent", names, steps, found.by_band(), found.by_band() * np.nan))
+        if self.sensors is not None:
+            heads, attended = self.sensors
+            labels = [heads.label(number) for number in range(heads.relative().size)]
+            mean, sd = heads.deviation.mean(0).ravel(), heads.deviation.std(0).ravel()
+            parts.append(_part(["head"] * len(labels), "mae", labels, [None], mean, sd))
+            alone = [np.full(len(attended), np.nan)]
+            parts.append(_part(["sensor"] * len(attended), "attended", self.variates(), [None], attended, *alone))
         for layer in self.attention:  # a row takes from the columns: these are the sources
             kind = ["attention"] * len(layer.tokens)
             parts.append(_part(kind, f"layer {layer.layer}", layer.tokens, layer.tokens, layer.share.T, layer.sd.T))
@@ -67,6 +109,7 @@ class Explanation:
         found = self.importance
         rises = {measure: found.overall(measure) for measure in MEASURES}
         by_target, share = found.by_target("mse")[0], found.share()
+        bands, by_band = found.bands(), found.by_band()
         return {
             "model": self.model,
             "data": {"source": self.source, "windows": found.windows, "span": list(self.span), "unseen": self.unseen},
@@ -81,6 +124,7 @@ class Explanation:
                     **{measure: float(mean[number]) for measure, (mean, _) in rises.items()},
                     **{f"{measure}_sd": float(sd[number]) for measure, (_, sd) in rises.items()},
                     "targets": finite(dict(zip(found.targets, by_target[number].tolist(), strict=True))),
+                    "steps": finite(dict(zip(bands, by_band[number].tolist(), strict=True))),
                 }
                 for number, source in enumerate(found.sources)
             ],
@@ -98,8 +142,19 @@ class Explanation:
                 }
                 for profile in self.profiles
             ],
+            **({} if self.sensors is None else self._sensors(*self.sensors)),
             "note": " ".join(NOTE),
         }
+
+    def _sensors(self, heads: Heads, attended: np.ndarray) -> dict[str, Any]:
+        return {
+            "heads": heads.document(),
+            "attended": dict(zip(self.variates(), attended.tolist(), strict=True)),
+        }
+
+    def variates(self) -> list[str]:
+        """Give the names of the variates, in their order."""
+        return [source.name for source in self.importance.sources if source.kind == "variate"]
 
     def targets_that_use_others(self) -> list[str]:
         """Give the targets that gain from a variate other than themselves."""
@@ -144,20 +199,26 @@ class Explanation:
             lines.append(f"{name:<{width}}{numbers}")
         if len(order) < len(mse):
             lines.append(f"… and {len(mse) - len(order):,} more, together {1 - share[order].sum():.1%}")
+        lines += ["", *self._by_step(order)]
+        if self.sensors is not None:
+            lines += ["", *self.sensors.heads.lines()]
         return "\n".join([*lines, "", self.about_others(), *NOTE])
+
+    def _by_step(self, order: np.ndarray) -> list[str]:
+        """The largest inputs by the step that is forecast, at the first, a middle and the last band of steps."""
+        bands, rise = self.importance.bands(), self.importance.by_band()
+        at = sorted({0, len(bands) // 2, len(bands) - 1})
+        names = [self.importance.sources[number].label for number in order]
+        title = "MSE rises in per cent at step"
+        width = max(len(name) for name in (title, *names))
+        lines = [f"{title:<{width}}" + "".join(f"{bands[band]:>12}" for band in at)]
+        for number, name in zip(order, names, strict=True):
+            lines.append(f"{name:<{width}}" + "".join(f"{rise[number, band]:>12.1f}" for band in at))
+        return lines
 
     def page(self) -> str:
         """Give the HTML page: heat maps of importance and attention, selected queries, what they show and do not."""
         return explanation_page.render(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write the page (.html) or the table (.csv, .parquet); the path holds the old file or the whole new one."""
-        path = table.require_writable(path, ".html")
-        if path.suffix.lower() != ".html":
-            table.write(self._rows(), path)
-            return
-        with table.replacing(path) as file:
-            file.write(self.page().encode())
 
 
 def _part(

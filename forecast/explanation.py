@@ -1,28 +1,16 @@
-"""explain: which inputs a stored model's forecasts use, and where its attention goes."""
+"""explain: what the answers of a stored model rest on."""
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from .attention import attention_maps, profiles
-from .data import table
-from .data.calendar import times_at
-from .data.covariates import only_history
-from .data.frame import SeriesFrame
-from .data.times import spoken
-from .data.windows import WindowDataset, origins
-from .errors import DataError, UsageError, own
-from .explained import Explanation
-from .fitted import window_buffer
-from .hindsight import framed, trained_until
-from .importance import permutation_importance, seconds_of_a_pass, sources_of
+from .errors import UsageError, own
+from .kinds import kind_of
 from .prediction import opened
 
-_WINDOWS = (8, 200)  # fewest and most that are used unless a number is given
-_WORK = 2_000_000_000  # values that pass through the network at most, where that leaves enough windows
-_MANY = 64  # inputs, above which two repeats are made instead of five
+if TYPE_CHECKING:
+    from .explained import Explained
+    from .heads import Ranking
 
 
 def explain(
@@ -31,111 +19,47 @@ def explain(
     *,
     windows: int | None = None,
     repeats: int | None = None,
-    seed: int = 0,
+    graphs: int | None = None,
+    ranking: "Ranking | None" = None,
+    seed: int | None = None,
     static: Any = None,
     told: Callable[[str], None] | None = None,
-) -> Explanation:
-    """Measure which inputs the forecasts of `model` use on `data`, and average its attention.
+) -> "Explained":
+    """Measure what the answers of `model` (what `forecast.predict` takes) rest on for `data` (path, polars or pandas).
 
-    `model` is what `forecast.predict` takes; `data` (path, polars or pandas) needs known answers for at least two
+    Of a model of series: how much its error rises when one input is exchanged between windows, by target and by step,
+    and where its attention goes; of darts-gt also what its heads do. `data` needs known answers for at least two
     windows. `windows` of them are used, evenly spaced, after the training part where it has any such: 200, fewer where
-    many variates would make that long. Each of `repeats` (5, or 2 of many inputs) draws other exchanges from `seed`;
-    `told` is called with what is being done. `static` gives static features of series that the model was not trained
-    on. Raises DataError for data that are too short or do not fit the model, UsageError for a wrong number,
-    ArtifactError for a model that cannot be used.
+    many variates would make that long. Each of `repeats` (5, or 2 of many inputs) draws other exchanges from `seed`
+    (0). `static` gives static features of series that the model was not trained on.
+
+    Of a model of graphs with labels: how much its error rises without each head, and which nodes the heads that help
+    look at, for `graphs` (200) evenly spaced ones; where `data` have no labels, how far the answers move. `ranking`
+    says how nodes rank by attention: "robust", the default, by what they are given, "reference" as the authors' code
+    does it, which in sparse attention is by what they give.
+
+    `told` is called with what is being done. Raises DataError for data that are too short or do not fit the model,
+    UsageError for a wrong number, an option that does not belong to the model, and a kind of model that cannot be
+    explained, ArtifactError for a model that cannot be used.
     """
-    for name, number in (("windows", windows), ("repeats", repeats)):
-        if number is not None and number < 2:
-            raise UsageError(f"{number} {name}: importance needs at least 2.", f"Ask for 2 {name} or more.")
     fitted = opened(model)
+    explained = kind_of(getattr(fitted, "task", "series")).explainer()  # an older version stored models of series alone
+    options = {
+        "windows": windows,
+        "repeats": repeats,
+        "graphs": graphs,
+        "ranking": ranking,
+        "seed": seed,
+        "static": static,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    known = inspect.signature(explained).parameters
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name} is not an option of this model's explanations.", "Leave it out.")
+    if ranking not in (None, "robust", "reference"):
+        raise UsageError(f"There is no ranking {ranking!r}.", "Choose robust or reference.")
     try:
-        return _explained(
-            fitted, table.read(data, fitted.schema.decimal), windows, repeats, seed, static, told or (lambda text: None)
-        )
+        return explained(fitted, data, told or (lambda text: None), **given)
     except Exception as error:
         raise own(error) from error.__cause__
-
-
-def _explained(
-    fitted: Any,
-    read: table.Table,
-    windows: int | None,
-    repeats: int | None,
-    seed: int,
-    static: Any,
-    told: Callable[[str], None],
-) -> Explanation:
-    frame = only_history(framed(fitted, read, static))
-    variates = tuple(str(name) for name in frame.names)
-    tokens = (*variates, *fitted.marks, *frame.schema.known)
-    sources = sources_of(fitted, variates)
-    scaler, _ = fitted.scaler_for(frame)
-    every, unseen = _windows(fitted, scaler.apply_(frame))
-    repeats = repeats or (5 if len(sources) <= _MANY else 2)
-    if windows is None:
-        work = len(sources) * repeats * (every.lookback + every.horizon) * len(tokens)
-        windows = min(max(_WORK // work, _WINDOWS[0]), _WINDOWS[1])
-    data = every.thinned(windows)
-    seconds = seconds_of_a_pass(fitted.network, data) * (1 + repeats * len(sources))
-    took = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min (less with fewer windows)"
-    told(f"exchanging {len(sources):,} inputs on {len(data):,} windows, {repeats} times: about {took}")
-    importance = permutation_importance(
-        fitted.network, data, scaler, sources, variates[: data.targets], repeats=repeats, seed=seed
-    )
-    if not importance.seen.sum():
-        raise DataError(
-            f"{read.origin}: no value to forecast is known in its {len(every):,} windows.",
-            "Give data in which the targets were measured.",
-        )
-    return Explanation(
-        model=fitted.name,
-        source=read.origin,
-        span=_span(frame, data),
-        unseen=unseen,
-        repeats=repeats,
-        seed=seed,
-        importance=importance,
-        attention=attention_maps(fitted.network, data, tokens),
-        profiles=profiles(fitted.network, data),
-        library=read.library,
-    )
-
-
-def _windows(fitted: Any, frame: SeriesFrame) -> tuple[WindowDataset, bool]:
-    """Give the windows of a scaled frame that forecast nothing of the training part, or all if these are below two."""
-    lookback, horizon = fitted.shape.lookback, fitted.shape.horizon
-    every = fitted.shape.targets == fitted.shape.variates
-    offsets = torch.from_numpy(frame.offsets)
-    parts = torch.stack((offsets[:-1], offsets[1:]), dim=1)
-    found = origins(offsets, parts, lookback, horizon)
-    if len(found) < 2:
-        name = "The longest series" if len(frame.keys) > 1 else "The series"
-        raise DataError(
-            f"{name} has {np.diff(frame.offsets).max()} rows; two windows of lookback {lookback} + horizon {horizon} "
-            f"need {lookback + horizon + 1}.",
-            "Give more of the past: explaining needs windows whose answers are known.",
-        )
-    until = trained_until(fitted)  # without times of its own a table has none to compare it with
-    first = _times(frame, found.numpy() + 1)
-    unseen = torch.from_numpy(np.zeros(len(first), bool) if until is None else first > until)
-    apart = int(unseen.sum()) >= 2
-    return WindowDataset(
-        window_buffer(frame, fitted.marks),
-        found[unseen] if apart else found,
-        lookback,
-        horizon,
-        frame.values.shape[1] if every else fitted.shape.targets,
-    ), apart
-
-
-def _times(frame: SeriesFrame, rows: np.ndarray) -> np.ndarray:
-    """Give the times of buffer rows (N,), the rows after the end of a series too."""
-    series = np.searchsorted(frame.offsets, rows - 1, side="right") - 1
-    steps = rows - frame.offsets[series]
-    return times_at(frame.start[series], steps, frame.frequency, frame.time_type.zone)
-
-
-def _span(frame: SeriesFrame, data: WindowDataset) -> tuple[str, str]:
-    origin = data.origins.numpy()
-    first, last = _times(frame, origin + 1).min(), _times(frame, origin + data.horizon).max()
-    return spoken(int(first), frame.time_type), spoken(int(last), frame.time_type)

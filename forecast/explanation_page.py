@@ -19,6 +19,15 @@ CAPTION = (
     "By how many per cent the MSE of each target (column) rises when the past of one input (row) is exchanged between "
     "windows. On the diagonal stands a target's own past; below 0 the exchange happened to help."
 )
+_BY_STEP = (
+    "By how many per cent the MSE over all targets rises at each step of the horizon (column) when the past of one input "
+    "(row) is exchanged between windows."
+)
+_ATTENDED = (
+    "What share of the attention of helpful heads goes to each sensor, each head by how much it helps, averaged over the "
+    "windows; a sensor's attention to itself is in it. It shows where these heads look; how much that changes the "
+    "forecasts is told by the exchanges above."
+)
 _NOT_SHOWN = (
     "Importance says what this model uses, not what causes what: a variate that follows the true cause can be used in "
     "its place. Inputs that carry the same information share their importance, so that each may look small. An "
@@ -44,6 +53,12 @@ def heat(importance: "Importance") -> report.Heat:
     return report.Heat("exchanged input", labels, importance.targets, importance.relative())
 
 
+def by_step(importance: "Importance") -> report.Heat:
+    """Give the heat map of importance, from inputs to steps of the horizon."""
+    labels = [source.label for source in importance.sources]
+    return report.Heat("exchanged input, by step", labels, importance.bands(), importance.by_band())
+
+
 def render(explanation: "Explanation") -> str:
     """The whole page as HTML text: no scripts, no requests."""
     found = explanation.importance
@@ -60,6 +75,9 @@ def render(explanation: "Explanation") -> str:
     sections = {
         "What the forecasts use": _ranking(found),
         "From input to target": f"<p>{report.escaped(CAPTION)}</p>\n{report.heat_map(heat(found))}",
+        "From input to step of the horizon": f"<p>{_BY_STEP}</p>\n{report.heat_map(by_step(found))}",
+        "Heads": "" if explanation.sensors is None else explanation.sensors.heads.section(),
+        "Sensors that are attended to": _attended(explanation),
         "Where the attention goes": _attention(explanation.attention),
         "Which steps attend": _profiles([part for part in explanation.profiles if part.measure == "selected"]),
         "Which steps are attended to": _profiles([part for part in explanation.profiles if part.measure == "received"]),
@@ -98,6 +116,20 @@ def _rounded(values: np.ndarray, like: np.ndarray) -> list[str]:
     most = float(np.abs(like).max())
     decimals = max(0, 3 - math.floor(math.log10(most))) if most > 0 else 0
     return [f"{value:,.{decimals}f}".replace("-", report.MINUS) for value in (values + 0.0).tolist()]
+
+
+def _attended(explanation: "Explanation") -> str:
+    if explanation.sensors is None:
+        return ""
+    attended, names = explanation.sensors.attended, explanation.variates()
+    rows = []
+    for number in np.argsort(-attended, kind="stable")[:_RANKED]:
+        width = f'<span class="meter"><i style="width:{100 * attended[number]:.1f}%"></i></span>'
+        name = report.escaped(names[number])
+        cells = f"<td>{100 * attended[number]:.1f}%</td><td>{width}</td>"
+        rows.append(f'<tr><th class="name" scope="row">{name}</th>{cells}</tr>\n')
+    head = "<tr><th>sensor</th><th>attended to</th><th></th></tr>"
+    return f"<p>{_ATTENDED}</p>\n{report.table(head, rows)}"
 
 
 def _attention(layers: "tuple[AttentionMap, ...]") -> str:

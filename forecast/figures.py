@@ -321,6 +321,41 @@ def leaderboard_figure(
     return figure.svg
 
 
+def graph_figure(
+    key: str,
+    label: str,
+    places: np.ndarray,
+    edges: np.ndarray,
+    letters: Sequence[str],
+    weight: np.ndarray,
+    top: np.ndarray,
+) -> str:
+    """A graph with nodes at `places` (N, 2) and edges (2, E): the larger the `weight` (N,), the stronger the ground.
+
+    Nodes of `top` are ringed. A node without a letter is a dot.
+    """
+    with _figure(key, label) as figure:
+        axes = figure.axes
+        axes.set_axis_off()
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.margins(0.08)
+        ends = places[edges]  # (2, E, 2)
+        named = np.array([bool(letter) for letter in letters])[edges][..., None]
+        along = ends[::-1] - ends
+        short = ends + np.where(named, 0.24, 0.0) * along  # room for letters
+        axes.plot(*np.moveaxis(short, 2, 0), color=_HUES["muted"], linewidth=1.0)
+        strength = 0.6 * weight / weight.max() if weight.max() > 0 else weight
+        for place, letter, ground in zip(places, letters, strength, strict=True):
+            axes.plot(*place, "o", color=_HUES["b1"], alpha=float(ground), markersize=15, markeredgewidth=0)
+            if letter:
+                axes.text(*place, letter, ha="center", va="center_baseline", color=_HUES["ink"], fontsize=8)
+            else:
+                axes.plot(*place, "o", color=_HUES["ink"], markersize=3)
+        hollow = {"markerfacecolor": "none", "markeredgecolor": _HUES["b1"], "markeredgewidth": 1.6}
+        axes.plot(*places[top].T, "o", markersize=16, **hollow)
+    return figure.svg
+
+
 def curve_figure(curve: Sequence[tuple[int, float, float]], best: int) -> str:
     """Training and validation loss by epoch, with the kept epoch marked."""
     epochs, training, validation = np.array(curve, dtype=float).T

@@ -19,6 +19,7 @@ from .data.scale import Scaler
 from .data.windows import Example, Window, WindowDataset
 
 MEASURES = ("mse", "mae")  # on the scaled axis; in the units of the table
+_BANDS = 24  # into which the steps of a longer horizon are put
 _BATCH = 256  # windows at once; fewer where they are wide
 
 Forecaster = Callable[[Window], Tensor]
@@ -42,7 +43,8 @@ class Importance:
     """Errors of `P` sources by target, summed over windows, steps and the `R` repeats apart.
 
     `error` and `rise` hold sums by measure: squared on the scaled axis ("mse"), absolute in the units of the table
-    ("mae"). `seen` (V_out,) counts the answers that they are sums over.
+    ("mae"). `seen` (V_out,) counts the answers that they are sums over. Sums by step, over all targets, are of squared
+    errors.
     """
 
     sources: tuple[Source, ...]
@@ -51,6 +53,8 @@ class Importance:
     seen: np.ndarray
     error: Mapping[str, np.ndarray]  # (V_out,), with nothing exchanged
     rise: Mapping[str, np.ndarray]  # (R, P, V_out)
+    step_error: np.ndarray  # (H,)
+    step_rise: np.ndarray  # (R, P, H)
 
     def base(self, measure: str) -> float:
         """Give the error over all targets with nothing exchanged."""
@@ -70,6 +74,18 @@ class Importance:
         return np.divide(
             100 * self.rise["mse"].mean(0), error, out=np.full(self.rise["mse"].shape[1:], np.nan), where=error > 0
         )
+
+    def bands(self) -> list[str]:
+        """Give the names of the bands of steps, as many as steps up to 24: "3", or "5 to 8"."""
+        parts = _bands(len(self.step_error))
+        return [f"{part[0] + 1}" if len(part) == 1 else f"{part[0] + 1} to {part[-1] + 1}" for part in parts]
+
+    def by_band(self) -> np.ndarray:
+        """Give the rise at each band of steps in per cent of the MSE there, over all targets: (P, bands); NaN for 0."""
+        first = [part[0] for part in _bands(len(self.step_error))]
+        error = np.add.reduceat(self.step_error, first)
+        rise = np.add.reduceat(self.step_rise.mean(0), first, axis=1)
+        return np.divide(100 * rise, error, out=np.full(rise.shape, np.nan), where=error > 0)
 
     def share(self) -> np.ndarray:
         """Give each source's share of the rises in MSE that are above 0: (P,)."""
@@ -126,17 +142,22 @@ def permutation_importance(
     error = torch.zeros(2, data.targets, dtype=torch.float64)
     seen = torch.zeros(data.targets, dtype=torch.float64)
     exchanged = torch.zeros(repeats, len(sources), 2, data.targets, dtype=torch.float64)
+    steps = torch.zeros(data.horizon, dtype=torch.float64)
+    step_exchanged = torch.zeros(repeats, len(sources), data.horizon, dtype=torch.float64)
     for index in data.numbers(_BATCH):
         example = data[index]
         seen += example.target.seen.sum((0, 1))
-        base = _errors(forecaster(example.window), example, std)
+        base, base_steps = _errors(forecaster(example.window), example, std)
         error += base
+        steps += base_steps
         for repeat, giver in enumerate(givers):
             other = data[giver[index]].window
             for place, source in enumerate(sources):
                 window = _exchanged(example.window, other, source, variates)
                 # Of each batch apart: the difference of two equal sums is then exactly 0.
-                exchanged[repeat, place] += _errors(forecaster(window), example, std) - base
+                found, found_steps = _errors(forecaster(window), example, std)
+                exchanged[repeat, place] += found - base
+                step_exchanged[repeat, place] += found_steps - base_steps
     return Importance(
         sources=tuple(sources),
         targets=tuple(targets),
@@ -144,6 +165,8 @@ def permutation_importance(
         seen=seen.numpy(),
         error=dict(zip(MEASURES, error.numpy(), strict=True)),
         rise=dict(zip(MEASURES, exchanged.permute(2, 0, 1, 3).numpy(), strict=True)),
+        step_error=steps.numpy(),
+        step_rise=step_exchanged.numpy(),
     )
 
 
@@ -189,11 +212,16 @@ def _with_column(values: Tensor, given: Tensor, column: int) -> Tensor:
     return values
 
 
-def _errors(forecast: Tensor, example: Example, std: Tensor) -> Tensor:
-    """Sum squared errors, scaled, and absolute errors in units of the table: (2, V_out) float64."""
+def _errors(forecast: Tensor, example: Example, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum squared errors, scaled, and absolute errors in units of the table: (2, V_out); squared ones by step: (H,)."""
     error = ((forecast - example.target.values) * example.target.seen).double()  # (B, H, V_out)
     units = error.abs() * std[example.series, None]
-    return torch.stack((error.square().sum((0, 1)), units.sum((0, 1))))
+    squares = error.square().sum(0)  # (H, V_out)
+    return torch.stack((squares.sum(0), units.sum((0, 1)))), squares.sum(1)
+
+
+def _bands(steps: int) -> list[np.ndarray]:
+    return np.array_split(np.arange(steps), min(steps, _BANDS))
 
 
 def _counts(seen: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The kinds of data that are fitted: each is one module with the functions of `Kind`, found by the task of a model."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -11,6 +11,7 @@ from .registry import HOMES
 if TYPE_CHECKING:
     import polars as pl
 
+    from .explained import Explained
     from .tracking import TrackedRun
 
 
@@ -114,6 +115,12 @@ class Kind(Protocol):
 
     def sample(self, fitted: Any, /) -> Sample:
         """Make up what a stored model is tried on."""
+
+    def explainer(self) -> Callable[..., "Explained"]:
+        """Give the function that explains a stored model's answers for data: (fitted, data, told, options by name).
+
+        Raises UsageError where models of this kind cannot be explained.
+        """
 
 
 def kind_of(task: str) -> Kind:

@@ -1,7 +1,7 @@
 """Series as a kind of data: how windows of them are fitted, scored, judged again and tried."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from graphs.architecture import Architecture
 
+    from .explained import Explanation
     from .fitted import Fitted
     from .tracking import TrackedRun
 
 LEADS = (15, 30, 60)  # minutes
 
-__all__ = ["carry_out", "judged", "read", "require_buildable", "rescore", "sample"]
+__all__ = ["carry_out", "explainer", "judged", "read", "require_buildable", "rescore", "sample"]
 
 
 def require_buildable(found: Read) -> None:
@@ -142,6 +143,13 @@ def sample(fitted: "Fitted") -> Sample:
     mean, std = fitted.scaler.known
     columns |= {name: mean[number] + std[number] * noise[:, 0] for number, name in enumerate(schema.known)}
     return Sample(pl.DataFrame(columns), {"levels": [80]}, 1e-4 * float(fitted.scaler.std.min()))
+
+
+def explainer() -> Callable[..., "Explanation"]:
+    """Give the function that explains a stored model of series."""
+    from .series_explanation import explain
+
+    return explain
 
 
 def _trained(

@@ -11,6 +11,7 @@ over its nodes where a graph has an answer for each; the code takes every node f
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from .darts_gt import DartsGT
 from .graph_batch import GraphBatch, GraphError
 from .graph_context import GraphContext
-from .head_removal import remove_heads
+from .head_removal import Removal, remove_heads
 
 Task = Literal["regression", "binary", "multilabel", "multiclass"]
 ErrorKind = Literal["soft", "reference"]
@@ -60,21 +61,35 @@ def explain(
     """Explain the predictions of a batch, in evaluation mode.
 
     `targets` (R, outputs), or (R,) of classes or of a single output, for the R graphs or nodes that the network
-    answers for; without them a deviation is how far the prediction moves. `copies` bounds the memory (`remove_heads`).
-    Raises `GraphError` for k below 2, with which focus and correlation mean nothing.
+    answers for, NaN where unknown; without them a deviation is how far the prediction moves. `copies` bounds the memory
+    (`remove_heads`). Raises `GraphError` for k below 2, with which focus and correlation mean nothing.
     """
     if k < 2:
         raise GraphError(f"k is {k}; top heads are compared with each other.", "Ask for k=2 or more.")
     removal = remove_heads(net, batch, copies)
-    if targets is None:
-        moved = (removal.without - removal.outputs).abs().mean(dim=-1)
-    else:
-        errors = ERRORS[error, task]
-        moved = errors(removal.without, targets) - errors(removal.outputs, targets)  # (L, H, R)
-    graphs = len(removal.context.sizes)
-    total = moved.new_zeros(*moved.shape[:2], graphs).index_add(2, removal.row_graph, moved)
-    deviation = (total / torch.bincount(removal.row_graph, minlength=graphs)).permute(2, 0, 1).double()
+    _, deviation = deviations(removal, errors_of(removal, targets, task, error))
     return explanation(deviation, attention_entries(removal.weights, removal.context), removal.context, k, rank)
+
+
+Errors = Callable[[Tensor], Tensor]  # of rows, (…, R) of outputs (…, R, outputs)
+
+
+def errors_of(removal: Removal, targets: Tensor | None, task: Task, error: ErrorKind = "soft") -> Errors:
+    """The error of a task against `targets`; without them, how far outputs are from those with all heads."""
+    if targets is None:
+        return lambda outputs: (outputs - removal.outputs).abs().mean(dim=-1)
+    return partial(_against, ERRORS[error, task], targets)
+
+
+def deviations(removal: Removal, errors: Errors) -> tuple[Tensor, Tensor]:
+    """Error of each graph (G,) with all heads, and deviation of each head (G, L, H), means over a graph's rows."""
+    base = errors(removal.outputs)
+    moved = errors(removal.without) - base  # (L, H, R)
+    graphs = len(removal.context.sizes)
+    rows = torch.bincount(removal.row_graph, minlength=graphs)
+    whole = base.new_zeros(graphs).index_add(0, removal.row_graph, base)
+    total = moved.new_zeros(*moved.shape[:2], graphs).index_add(2, removal.row_graph, moved)
+    return (whole / rows).double(), (total / rows).permute(2, 0, 1).double()
 
 
 class Entries(NamedTuple):
@@ -232,12 +247,16 @@ def _mean_of_pairs(values: Tensor, known: Tensor) -> Tensor:
     return (values * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
 
 
+def _against(error: Callable[[Tensor, Tensor], Tensor], targets: Tensor, outputs: Tensor) -> Tensor:
+    return error(outputs, targets)
+
+
 def _like(targets: Tensor, outputs: Tensor) -> Tensor:
     return targets.view(outputs.shape[-2:]).to(outputs.dtype)
 
 
 def _absolute(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - _like(targets, outputs)).abs().mean(dim=-1)
+    return (outputs - _like(targets, outputs)).abs().nanmean(dim=-1)
 
 
 def _probability(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -257,7 +276,10 @@ def _wrong_labels(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _class_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    return -outputs.log_softmax(dim=-1).gather(-1, targets.view(-1, 1).expand(*outputs.shape[:-1], 1)).squeeze(-1)
+    wanted = targets.view(-1, 1)
+    classes = wanted.nan_to_num().long().expand(*outputs.shape[:-1], 1)
+    losses = -outputs.log_softmax(dim=-1).gather(-1, classes)
+    return losses.masked_fill(wanted.isnan(), 0.0).squeeze(-1)
 
 
 def _wrong_classes(outputs: Tensor, targets: Tensor) -> Tensor:

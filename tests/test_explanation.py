@@ -172,7 +172,7 @@ def test_target_gains_from_another_variate_only_by_a_clear_rise(rises: list[floa
     rise = np.zeros((2, 3, 1))
     rise[:, 0], rise[:, 2] = 9.0, 9.0  # its own past and the calendar do not count
     rise[:, 1, 0] = rises
-    found = Importance(sources, ("A",), 4, np.ones(1), {"mse": np.ones(1)}, {"mse": rise})
+    found = Importance(sources, ("A",), 4, np.ones(1), {"mse": np.ones(1)}, {"mse": rise}, np.ones(1), rise)
     assert found.used_others().tolist() == [gains]
 
 

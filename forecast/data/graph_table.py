@@ -63,26 +63,28 @@ class GraphTable:
         return len(self.store)
 
 
-def read_graphs(source: Any, data: GraphData | None = None, *, labelled: bool = True) -> GraphTable:
+def read_graphs(
+    source: Any, data: GraphData | None = None, *, labelled: bool = True, parted: bool = True
+) -> GraphTable:
     """The graphs of a table (a path or a frame) or of a list of PyG's `Data`.
 
     With `labelled`, graphs without any target are left out, which the ledger tells, and the task is that of the others;
-    without, targets are not looked at, as for a prediction. Raises DataError for a column that is missing or of another
+    without, targets are not looked at, as for a prediction. Without `parted` there are no parts. Raises DataError for a column that is missing or of another
     form, the first row with a fault, no target at all, and parts that are empty; UsageError for an unknown column.
     """
     data = data or GraphData()
     if isinstance(source, Sequence) and not isinstance(source, str):
-        return _from_data(source, data, labelled=labelled)
+        return _from_data(source, data, labelled=labelled, parted=parted)
     table = source if isinstance(source, Table) else read(source)
     smiles = gc.found(table, SMILES)
     if smiles is not None and gc.found(table, gc.EDGES) is None:
         table = with_graphs(table, smiles)
-    columns = _columns(table, data, labelled=labelled)
+    columns = _columns(table, data, labelled=labelled, parted=parted)
     store = _store(table, columns, data)
     given = None if columns.split is None else _given_parts(table, columns.split)
     ids = table.collect(columns.id).to_series() if columns.id else pl.Series("graph_id", np.arange(table.rows))
     found = _Found(store, given, columns.split, ids, columns.targets, table.ledger, table.origin, table.where)
-    return _labelled(found, data) if labelled else _unlabelled(found)
+    return _labelled(found, data, parted=parted) if labelled else _unlabelled(found)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class _Columns:
     id: str | None
 
 
-def _columns(table: Table, data: GraphData, *, labelled: bool) -> _Columns:
+def _columns(table: Table, data: GraphData, *, labelled: bool, parted: bool) -> _Columns:
     """The columns by their names; those left out go to the ledger."""
     for name in (*data.target, data.split_col):
         if name not in (None, "none") and name not in table.schema:
@@ -124,7 +126,7 @@ def _columns(table: Table, data: GraphData, *, labelled: bool) -> _Columns:
         gc.found(table, gc.EDGE_FEATURES),
         gc.found(table, gc.NODE_COUNTS),
         targets if labelled else (),
-        None if split == "none" or not labelled else split,
+        split if labelled and parted and split != "none" else None,
         gc.found(table, gc.IDS),
     )
     told = (gc.found(table, names) for names in (gc.EDGE_COUNTS, gc.SPLIT, SMILES))
@@ -153,7 +155,7 @@ def _store(table: Table, columns: _Columns, data: GraphData) -> "GraphStore":
         return GraphStore.of(nodes, edges, node_counts, edge_counts, features, targets)
 
 
-def _from_data(graphs: Sequence[Any], data: GraphData, *, labelled: bool) -> GraphTable:
+def _from_data(graphs: Sequence[Any], data: GraphData, *, labelled: bool, parted: bool) -> GraphTable:
     """The same of PyG's `Data`; the list has no split."""
     from graphs.graph_store import GraphStore
 
@@ -167,7 +169,7 @@ def _from_data(graphs: Sequence[Any], data: GraphData, *, labelled: bool) -> Gra
         store = GraphStore.from_data(graphs)
     ids = pl.Series("graph_id", np.arange(len(graphs)))
     found = _Found(store, None, None, ids, ("y",), Ledger(), "<list>", where)
-    return _labelled(found, data) if labelled else _unlabelled(found)
+    return _labelled(found, data, parted=parted) if labelled else _unlabelled(found)
 
 
 class _Found(NamedTuple):
@@ -187,8 +189,8 @@ def _unlabelled(found: _Found) -> GraphTable:
     return GraphTable(found.store, None, (), {}, found.ids, found.origin, found.ledger)
 
 
-def _labelled(found: _Found, data: GraphData) -> GraphTable:
-    """The graphs that have a target, with their task and parts."""
+def _labelled(found: _Found, data: GraphData, *, parted: bool) -> GraphTable:
+    """The graphs that have a target, with their task and, if `parted`, parts."""
     from graphs.graph_tasks import task_of
 
     store, given, split_col, ids, names, ledger, origin, where = found
@@ -202,11 +204,12 @@ def _labelled(found: _Found, data: GraphData) -> GraphTable:
         ledger.repair("graphs-dropped", int((~there).sum()), where(row).rpartition(", ")[2], "without a target")
         kept = np.flatnonzero(there)
         store, ids, given = store.select(kept), ids[kept], None if given is None else given[kept]
-    if given is None:
+    parts = {}
+    if parted and given is None:
         parts = _drawn_parts(len(store), data)
-    else:
+    elif given is not None:
         parts = {part: np.flatnonzero(given == number) for number, part in enumerate(PARTS)}
-    empty = next((part for part in PARTS if not len(parts[part])), None)
+    empty = next((part for part, rows in parts.items() if not len(rows)), None)
     if empty is not None:
         raise DataError(
             f"{origin}: no graph is for {empty}; there are {len(store)} with targets.",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from graphs.darts_gt import DartsGT, DartsGTConfig, GraphDataShape, GraphTransformer
+from graphs.graph_batch import GraphBatch
 from graphs.graph_store import GraphStore
 from graphs.graph_tasks import GraphTask
 from graphs.positions import with_eigenvectors, with_walks
@@ -205,11 +206,17 @@ class FittedGraphs:
 @torch.inference_mode()
 def outputs(network: GraphTransformer, store: GraphStore) -> Tensor:
     """Outputs of a network in evaluation mode for all graphs that it can read: (G, outputs) or (N, outputs)."""
-    size = store.sizes + store.edge_offsets.diff()
-    _, counts = torch.unique_consecutive((size.cumsum(0) - size) // CELLS, return_counts=True)
     device = next(network.parameters()).device
-    found = []
-    for graphs in torch.arange(len(store)).split(counts.tolist()):
-        batch = store.batch(graphs)
-        found.append(network(type(batch)(*(column.to(device) for column in batch))).cpu())
-    return torch.cat(found)
+    return torch.cat([network(batch_on(device, store, graphs)).cpu() for graphs in chunks(store, CELLS)])
+
+
+def chunks(store: GraphStore, cells: int) -> Sequence[Tensor]:
+    """Numbers of all graphs in order, with about as many nodes and edges together, or a single graph."""
+    size = store.sizes + store.edge_offsets.diff()
+    _, counts = torch.unique_consecutive((size.cumsum(0) - size) // cells, return_counts=True)
+    return torch.arange(len(store)).split(counts.tolist())
+
+
+def batch_on(device: torch.device, store: GraphStore, graphs: Tensor) -> GraphBatch:
+    """Some graphs of a store as a batch on a device."""
+    return GraphBatch(*(column.to(device) for column in store.batch(graphs)))

@@ -1,7 +1,7 @@
 """Graphs with labels as a kind of data: how they are read, fitted, scored, judged again and tried."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..tracking import TrackedRun
     from .batches import Prepared
+    from .explained import GraphExplanation
     from .features import Features
     from .fitted import FittedGraphs
     from .learning import Learned
@@ -221,6 +222,13 @@ def sample(fitted: "FittedGraphs") -> Sample:
     if fitted.reader.edges.columns:
         columns.append(_made_up("edge_feat", fitted.reader.edges, [pairs.shape[1] for pairs in edges], draw))
     return Sample(pl.DataFrame(columns), {}, 1e-4)
+
+
+def explainer() -> Callable[..., "GraphExplanation"]:
+    """Give the function that explains a stored model of graphs with labels."""
+    from .explanation import explain
+
+    return explain
 
 
 def _made_up(name: str, features: "Features", counts: Sequence[int], draw: np.random.Generator) -> pl.Series:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import RunConfig
 from ..data import catalogue
@@ -153,6 +153,14 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
 def sample(fitted: "FittedLinks") -> Sample:
     """Make up queries between known nodes, soon after the last event."""
     return Sample(made_up(fitted), {}, 1e-4)
+
+
+def explainer() -> NoReturn:
+    """Refuse: what an answer about events rests on is not measured."""
+    raise UsageError(
+        "Explanations are of models of series and of graphs with labels, not of links.",
+        "Score its events with forecast predict, or compare it with the baselines of its report.",
+    )
 
 
 def _trained(

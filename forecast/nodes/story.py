@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -84,6 +84,14 @@ def labelled(events: EventTable) -> dict[str, dict[str, int]]:
         part: {"labels": int(np.isfinite(some).sum()), "positives": int((some == 1).sum())}
         for part, some in zip(PARTS, np.split(labels, events.borders), strict=True)
     }
+
+
+def explainer() -> NoReturn:
+    """Refuse: what an answer about events rests on is not measured."""
+    raise UsageError(
+        "Explanations are of models of series and of graphs with labels, not of states of nodes.",
+        "Score its events with forecast predict, or compare it with the baselines of its report.",
+    )
 
 
 def _require_labels(events: EventTable) -> None:
