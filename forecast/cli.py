@@ -679,11 +679,11 @@ def _refuse_overwriting(data: str, output: str) -> None:
 
 def _existing(data: str | None) -> Any:
     """Take the name of a catalogued set for its file; nothing stays nothing."""
+    if data is None or data == "-" or os.path.exists(data):
+        return data
     from .data import catalogue
 
-    if data is not None and data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
-        return catalogue.read(catalogue.card(data.lower()))
-    return data
+    return catalogue.read(catalogue.card(data.lower())) if data.lower() in catalogue.cards() else data
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
