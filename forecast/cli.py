@@ -59,6 +59,7 @@ DecimalMark = Annotated[
 MissingCodes = Annotated[
     str | None, typer.Option("--missing-codes", help="Numbers that stand for a missing value, e.g. -200,-9999.")
 ]
+Kind = Annotated[str | None, typer.Option("--kind", help="series, events or graphs; found if not given.")]
 Task = Annotated[
     str | None,
     typer.Option("--task", help="Of events: link, who meets whom next, or node, the state of their sources."),
@@ -114,6 +115,7 @@ def fit(
     freq: Freq = None,
     resample: Resample = None,
     dates: Dates = None,
+    kind: Kind = None,
     task: Task = None,
     decimal: DecimalMark = None,
     missing_codes: MissingCodes = None,
@@ -140,7 +142,7 @@ def fit(
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
         known_future=known_future, static=static, edges=edges,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
-        experiment=experiment, task=task,
+        experiment=experiment, kind=kind, task=task,
     )  # fmt: skip
     if resume is not None and (given or model or config or settings):
         raise UsageError(
@@ -489,6 +491,7 @@ def doctor(
     dates: Dates = None,
     decimal: DecimalMark = None,
     missing_codes: MissingCodes = None,
+    kind: Kind = None,
     settings: Settings = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -501,7 +504,7 @@ def doctor(
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
-        known_future=known_future, static=static, edges=edges,
+        known_future=known_future, static=static, edges=edges, kind=kind,
     )  # fmt: skip
     if data is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")

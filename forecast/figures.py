@@ -283,14 +283,14 @@ def lines_figure(
     return figure.svg
 
 
-def degree_figure(key: str, label: str, degrees: Mapping[str, np.ndarray]) -> str:
-    """The share of nodes that have at least so many events, on logarithmic axes, a line for each of `degrees` (N,)."""
-    look = looks(next(iter(degrees)), degrees)
+def counts_figure(key: str, label: str, counts: Mapping[str, np.ndarray], axes: tuple[str, str]) -> str:
+    """The share of things that have at least so many, on logarithmic `axes`, a line for each of `counts` (N,)."""
+    look = looks(next(iter(counts)), counts)
     with _figure(key, label) as figure:
-        for name, counts in degrees.items():
-            steps, first = np.unique(np.sort(counts), return_index=True)
-            _line(figure.axes, steps, 1 - first / len(counts), look[name])
-        figure.axes.set(xscale="log", yscale="log", xlabel="events of a node, at least", ylabel="share of the nodes")
+        for name, each in counts.items():
+            steps, first = np.unique(np.sort(each), return_index=True)
+            _line(figure.axes, steps, 1 - first / len(each), look[name])
+        figure.axes.set(xscale="log", yscale="log", xlabel=axes[0], ylabel=axes[1])
     return figure.svg
 
 

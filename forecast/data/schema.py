@@ -98,6 +98,8 @@ def understand(
     frequency, DataError for ambiguous times and numbers, text in a number column, no value at all, targets that never
     change, and irregular times.
     """
+    if "edge_index" in table.schema:
+        raise DataError(f"{table.origin}: each row holds a graph, and none a series.", "Use --model darts-gt.")
     given_ids = _given_ids(table, id_col)
     shape = find_shape(table, time_col, {*target, *variates, *known, *ignored, *given_ids}, dates)
     rules = Rules(dates)
