@@ -16,6 +16,7 @@ from .times import quoted
 
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD, _ENOUGH, _LEAST = 200, 1 << 16, 10  # lines that show the layout; bytes after which fewer do, but this many
+_WIDE = 1000  # columns that show what a line is; the others of a wider table are like them
 _TAIL = 50  # lines at the end that may be no data
 _COMMENT = ("#", "//", "%", "!")
 _MONTH = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zé]*\.?"
@@ -159,7 +160,7 @@ def _delimiter(sample: Sequence[str]) -> str:
         if width == 1 or (len(rows[0]) == 1 and len(rows[1]) > 1 and " " not in sample[0].strip()):
             return False, 0.0, 0
         others = re.compile("[" + "".join(re.escape(other) for other in DELIMITERS if other != mark) + "]")
-        fields = [cell for row in rows if len(row) == width for cell in row]
+        fields = [cell for row in rows if len(row) == width for cell in row[:_WIDE]]
         whole = sum(not others.search(cell) or bool(_NUMBER.match(cell)) for cell in fields) / len(fields)
         return True, round(whole * sum(len(row) == width for row in rows) / len(rows), 2), width
 
@@ -206,13 +207,13 @@ def _kind(cell: str) -> str:
 
 def _kinds(rows: Sequence[Sequence[str]]) -> list[str]:
     """What each column holds: dates, numbers, or "" for text. Told from the lower half, where no header is."""
-    lower = rows[len(rows) // 2 :]
+    lower = [row[:_WIDE] for row in rows[len(rows) // 2 :]]
     kinds = []
     for column in zip(*lower, strict=True):
         given = [_kind(cell) for cell in column if not is_mark(cell)]
         kind, count = Counter(given).most_common(1)[0] if given else ("", 0)
         kinds.append(kind if 2 * count > len(given) else "")
-    return kinds
+    return kinds + [""] * (len(rows[0]) - len(kinds)) if rows else kinds
 
 
 def _is_data(cells: Sequence[Sequence[str]], number: int, kinds: Sequence[str]) -> bool:
