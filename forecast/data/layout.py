@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..errors import DataError
+from .months import beginnings
 from .numbers import is_mark
 from .times import quoted
 
@@ -19,11 +20,12 @@ _HEAD, _ENOUGH, _LEAST = 200, 1 << 16, 10  # lines that show the layout; bytes a
 _WIDE = 1000  # columns that show what a line is; the others of a wider table are like them
 _TAIL = 50  # lines at the end that may be no data
 _COMMENT = ("#", "//", "%", "!")
-_MONTH = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zé]*\.?"
+_MONTH = rf"{beginnings()}[^\W\d_]*\.?"
 _DATE = re.compile(
     r"(?i)^\W?(?:\d{4}[-/]\d{1,2}|\d{4}\.\d{1,2}\.\d|\d{1,2}[-/]\d{1,2}|\d{1,2}\.\d{1,2}\.\d{2}|\d{1,2}:\d\d)(?:\D.*|\d{0,2})$"
-    rf"|^\d{{1,4}}[-/ .]*{_MONTH}(?:$|[-/ ,.\d])|^{_MONTH}[-/ ,.']*\d|^\d{{4}}[-/ ]?(?:q|w|m|kw)\d"
-    r"|^(?:q|w|kw)\d{1,2}[-/ ]\d|^\d{8}[t ]\d"
+    rf"|^\d{{1,4}}[-/ .]*(?:de )?{_MONTH}(?:$|[-/ ,.\d])|^{_MONTH}[-/ ,.']*(?:de )?\d"
+    r"|^(?:\d{4}[-/ .:]?|\d)(?:q|w|m|kw|t|k)\d"
+    r"|^(?:q|w|kw|t)\d{1,2}[-/ ]\d|^\d{8}[t ]\d|^\d\. quartal \d|^fy ?\d{4}$"
 )
 _NUMBER = re.compile(
     r"(?i)^\(?[-+\u2212]?\s*(?:[a-z]{0,3}[$€£¥₹]|usd|eur|gbp|chf)?\s*[-+\u2212]?(?:\d|[.,]\d)[\d.,'’_\s]*"
