@@ -7,7 +7,7 @@ some. What stands above and below is left out, and said.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from ..errors import DataError
@@ -17,6 +17,7 @@ from .times import quoted
 
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD, _ENOUGH, _LEAST = 200, 1 << 16, 10  # lines that show the layout; bytes after which fewer do, but this many
+_BETWEEN = 2  # lines between the header and the rows that may be blank or hold a few units
 _WIDE = 1000  # columns that show what a line is; the others of a wider table are like them
 _TAIL = 50  # lines at the end that may be no data
 _COMMENT = ("#", "//", "%", "!")
@@ -87,6 +88,11 @@ def find_layout(body: bytes, name: str) -> Layout:
     begin = lines[first].offset if first < len(lines) else len(body)
     end, dropped = _footer(body, begin, delimiter, kinds)
     repairs = []
+    if text is not None and header and (groups := _grouped(text, cells[header - 1], delimiter)) is not None:
+        what = f"names stand below those of their groups: {quoted(next(n for n in groups if n not in text))}"
+        repairs.append(("header-skipped", 1, _place(lines[header - 1]), what))
+        skipped = [line for line in skipped if line is not lines[header - 1]]
+        text = delimiter.join(f'"{cell}"' if delimiter in cell else cell for cell in groups)
     if text is not None and (several := _told_apart(text, width, delimiter)) is not None:
         last = cells_of(text, delimiter)[-1]
         what = f"{quoted(last)} stands for {len(several)} columns: {several[0]} to {several[-1]}"
@@ -249,13 +255,17 @@ def _header(
         return header, header + 1
     candidates: list[int] = []
     for i in range(first - 1, -1, -1):
-        if len(cells[i]) != width or not any(cells[i]):
+        if len(cells[i]) == width and any(cells[i]) and (i == first - 1 or candidates or not any(map(_kind, cells[i]))):
+            candidates.insert(0, i)
+        elif candidates or i < first - _BETWEEN:
             break
-        candidates.insert(0, i)
     if not candidates:
         ragged = first > 0 and bool(lines[first - 1].text.strip())
         return (first - 1 if ragged else None), first
-    header = max(candidates, key=lambda i: sum(bool(cell) for cell in cells[i]))
+    # Names are told from a line of units by their number, and from a title by what is no number.
+    header = max(
+        candidates, key=lambda i: (sum(map(bool, cells[i])), -sum(_kind(cell) == "number" for cell in cells[i]))
+    )
     for i in range(header + 1, first):
         if any(map(_kind, cells[i])):
             return header, i  # no line of units: a row that begins with a flaw
@@ -279,6 +289,17 @@ def _matched(header: str, cells: Sequence[Sequence[str]], first: int, width: int
     if len(names) == width - 1 and all(row[-1] == "" for row in rows):
         return header + delimiter
     return header.rstrip()[:-1] if len(names) == width + 1 and names[-1] == "" else header
+
+
+def _grouped(header: str, above: Sequence[str], delimiter: str) -> list[str] | None:
+    """Names that repeat, told apart by those of their groups: a cell over several columns stands over their first."""
+    names = cells_of(header, delimiter)
+    counts = Counter(filter(None, names))
+    if delimiter == " " or len(above) != len(names) or max(counts.values(), default=0) < 2:
+        return None
+    groups = list(accumulate(above, lambda last, cell: cell or last))
+    told = [f"{group} {name}".strip() if counts[name] > 1 else name for group, name in zip(groups, names, strict=True)]
+    return told if len(set(filter(None, told))) == len(list(filter(None, told))) else None
 
 
 def _told_apart(header: str, width: int, delimiter: str) -> list[str] | None:
@@ -328,6 +349,8 @@ def _below(text: str, delimiter: str, kinds: Sequence[str]) -> str:
     cells = cells_of(text, delimiter)
     told = next((cell for cell in cells if cell), "")
     summary = bool(_SUMMARY.match(told))
+    if re.match(r"\(?\d+ (?:rows?|records?)\b", text):  # as a database counts them
+        return "footer"
     if re.fullmatch(r"[-=_*~+\s]{3,}", text) or (len(cells) != len(kinds) and not re.search(r"\w", text)):
         return "footer"
     if len(cells) != len(kinds):

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .drawn import undrawn
 from .layout import Layout, cells_of, find_layout
 from .numbers import SAMPLE, Decimal, Numbers, decimal_of, numbers_of, only_groups, spread
 from .times import quoted
@@ -40,16 +41,17 @@ def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTabl
     Numbers and truth values become typed columns, all else stays text; so does a column such as "1,234" where
     neither `decimal` nor another column settles what it means. Raises DataError.
     """
-    body, encoding = decoded(unpacked(raw, name), name)
+    body, encoding, repairs = decoded(unpacked(raw, name), name)
+    body = undrawn(body, repairs)
     layout = find_layout(body, name)
     text = _split(body, layout, name)
-    repairs: list[Entry] = []
     if encoding != "utf-8":
         repairs.append(("encoding", 1, "line 1", f"read as {encoding}"))
     repairs += layout.repairs
     text = _named(text, layout, name, repairs)
     lines = _lines(text, layout.first_line) if b'"' in body else None
     text, lines = _without_blank(text, lines, layout, name, repairs)
+    text, lines = _without_names(text, lines, layout, repairs)
 
     def place(row: int) -> str:
         return f"line {layout.first_line + row if lines is None else int(lines[row])}"
@@ -200,6 +202,29 @@ def _without_blank(
     if text.height == 0:
         raise DataError(f"{name}: every row is blank.", "Give a table with a row for each time.")
     return text, every[~blank.to_numpy()]
+
+
+def _without_names(
+    text: pl.DataFrame, lines: np.ndarray | None, layout: Layout, repairs: list[Entry]
+) -> tuple[pl.DataFrame, np.ndarray | None]:
+    """The rows that are not the header again, as where files were put one behind the other; and their lines."""
+    names = [] if layout.header is None else cells_of(layout.header, layout.delimiter)[: text.width]
+    if text.width == 1 or not any(names):
+        return text, lines
+    told = next(number for number, name in enumerate(names) if name)
+    again = text.to_series(told).str.strip_chars() == names[told]
+    if not again.any():
+        return text, lines
+    rows = again.fill_null(False).arg_true()
+    same = [[cell and cell.strip() for cell in row] == [name or None for name in names] for row in text[rows].rows()]
+    rows = rows.filter(pl.Series(same, dtype=pl.Boolean))
+    if len(rows) in (0, text.height):
+        return text, lines
+    every = np.arange(text.height) + layout.first_line if lines is None else lines
+    repairs.append(("header-skipped", len(rows), f"line {every[rows[0]]}", "the header stands again between the rows"))
+    kept = np.ones(text.height, bool)
+    kept[rows.to_numpy()] = False
+    return text.filter(pl.Series(kept)), every[kept]
 
 
 # Columns
