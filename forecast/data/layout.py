@@ -7,7 +7,7 @@ some. What stands above and below is left out, and said.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..errors import DataError
@@ -297,7 +297,9 @@ def _grouped(header: str, above: Sequence[str], delimiter: str) -> list[str] | N
     counts = Counter(filter(None, names))
     if delimiter == " " or len(above) != len(names) or max(counts.values(), default=0) < 2:
         return None
-    groups = list(accumulate(above, lambda last, cell: cell or last))
+    groups: list[str] = []
+    for cell in above:
+        groups.append(cell or (groups[-1] if groups else ""))
     told = [f"{group} {name}".strip() if counts[name] > 1 else name for group, name in zip(groups, names, strict=True)]
     return told if len(set(filter(None, told))) == len(list(filter(None, told))) else None
 
