@@ -1,6 +1,7 @@
 """A fit on graphs with labels, from a table to a registered model: what is told, kept, and never seen in training."""
 
 import dataclasses
+import html
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ import torch
 
 import forecast
 from forecast.config import from_dict, resolve
+from forecast.console import Progress
 from forecast.data.graph_table import GraphData
 from forecast.data.made import made
 from forecast.errors import DataError, UsageError
@@ -21,7 +23,8 @@ from forecast.gate import HIGHER
 from forecast.graph_labels import learning, story
 from forecast.graph_labels.baselines import BASELINES, baselines
 from forecast.graph_labels.settings import GraphTrack, GraphTrain
-from forecast.kinds import kind_of
+from forecast.kinds import Silent, kind_of
+from forecast.searching import with_operators
 from graphs.graph_operators import PUBLISHED
 from graphs.graph_tasks import METRICS, TASKS, GraphTask
 from graphs.molecule_like import molecule_like
@@ -89,7 +92,12 @@ def test_the_document_tells_scores_controls_and_the_search(run: Any) -> None:
     assert document["scores"]["prior"]["auc"] == 0.5
     assert document["split"] == {"train": 160, "validation": 20, "test": 20}
     assert document["metric"] == "auc" and document["data"]["task"] == "graph_binary"
-    assert document["operators"] == document["search"]["operators"] and len(document["search"]["margins"]) == 2
+    found = document["search"]
+    assert document["operators"] == found["operators"] and len(found["margins"]) == len(found["evidence"]) == 2
+    for number, verdict in enumerate(found["verdicts"], start=1):
+        assert verdict.startswith("undecided: " if number in found["undecided"] else "decided: ")
+        assert html.escape(verdict) in run.report
+    assert "cut" not in document
     assert json.loads(json.dumps(document)) == document
 
 
@@ -145,7 +153,7 @@ def test_what_chance_and_labels_of_the_test_part_are_never_reaches_training() ->
         found = found_in(one, *QUICK)
         config, prepared = found.config, found.prepared
         searched.append(learning.search(prepared, config.model, config.train).probabilities)
-        named = story._with(config, ("GINE", "GATV2"))
+        named = with_operators(config, ("GINE", "GATV2"))
         weights.append(learning.learn(prepared, named.model, config.train).network.state_dict())
         answers.append([rule(prepared.parts["test"]) for rule in baselines(prepared).values()])
     assert searched[0] == searched[1]
@@ -182,8 +190,9 @@ def test_what_was_stopped_and_resumed_ends_as_if_unbroken(tmp_path: Path) -> Non
         learning.search(prepared, config.model, train, checkpoint=path, on_epoch=stop)
     assert path.exists()
     resumed = learning.search(prepared, config.model, train, checkpoint=path)
-    assert resumed == whole and len(whole.trajectory) == 3
-    named = story._with(config, ("GATV2", "CustomGatedGCN")).model
+    assert dataclasses.replace(resumed, seconds=whole.seconds) == whole and len(whole.trajectory) == 3
+    assert len(whole.evidence) == 2
+    named = with_operators(config, ("GATV2", "CustomGatedGCN")).model
     first = learning.learn(prepared, named, train)
     path = tmp_path / "last.ckpt"
     with pytest.raises(StopError):
@@ -192,6 +201,49 @@ def test_what_was_stopped_and_resumed_ends_as_if_unbroken(tmp_path: Path) -> Non
     states = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert first.curve == second.curve
+
+
+class Stop(Silent):
+    """Ends a fit as Ctrl-C would, at a stage."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def stage(self, text: str) -> None:
+        if self.at in text:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["search epoch 2", "training darts-gt", "training the control"])
+def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(
+    desk: Path, client: "MlflowClient", at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*QUICK, "model.search_epochs=3")
+    whole = forecast.fit(molecules(), "darts-gt", settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        forecast.fit(molecules(), "darts-gt", settings=settings, progress=Stop(at))
+    (killed,) = client.search_runs(["1"], "attributes.status = 'KILLED'", max_results=1)
+    if at != "search epoch 2":  # a search that had ended is not carried out again
+        monkeypatch.setattr(learning, "search", None)
+    resumed = forecast.fit(molecules(), resume=killed.info.run_id)
+    for part in ("search", "scores", "validation", "controls"):
+        assert resumed.document[part] == whole.document[part]
+    weights, others = (one.fitted.network.state_dict() for one in (whole, resumed))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_time_limit_ends_in_a_model_that_answers_and_tells_what_was_cut(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (*SMALL, "model.search_epochs=3", "train.epochs=4", "train.batch_size=16", "model.candidates=GINE,None")
+    run = forecast.fit(molecules(), "darts-gt", settings=settings, time_limit=1e-6, progress=Progress())
+    cut = run.document["cut"]
+    assert cut[:2] == ["search after 1 of 3 epochs", "darts-gt after 1 of 4 epochs"]
+    assert {"all-GINE after 1 of 4 epochs", "all-None after 1 of 4 epochs"} >= set(cut[2:]) > set()
+    assert "; ".join(cut) in run.report and f"cut short by the time limit: {'; '.join(cut)}" in capsys.readouterr().out
+    assert run.document["search"]["undecided"] == [1, 2] and len(run.document["search"]["evidence"]) == 2
+    assert run.predict(molecules(5, seed=1))["y"].is_finite().all()
 
 
 def test_a_linear_model_finds_what_is_linear_in_counts_and_means() -> None:
