@@ -16,16 +16,18 @@ import torch
 import forecast
 from forecast.config import from_dict, resolve
 from forecast.console import Progress
-from forecast.data.graph_table import GraphData
+from forecast.data.graph_table import GraphData, read_graphs
 from forecast.data.made import made
 from forecast.errors import DataError, UsageError
 from forecast.gate import HIGHER
-from forecast.graph_labels import learning, story
+from forecast.graph_labels import kept_positions, learning, story
 from forecast.graph_labels.baselines import BASELINES, baselines
+from forecast.graph_labels.fitted import Reader, outputs
 from forecast.graph_labels.settings import GraphTrack, GraphTrain
 from forecast.kinds import Silent, kind_of
 from forecast.searching import with_operators
 from graphs.graph_operators import PUBLISHED
+from graphs.graph_store import GraphStore
 from graphs.graph_tasks import METRICS, TASKS, GraphTask
 from graphs.molecule_like import molecule_like
 
@@ -246,6 +248,34 @@ def test_a_time_limit_ends_in_a_model_that_answers_and_tells_what_was_cut(
     assert run.predict(molecules(5, seed=1))["y"].is_finite().all()
 
 
+@pytest.mark.parametrize("kind", ["rwse", "lappe"])
+def test_positions_are_computed_once_for_the_same_edges(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept_positions, "WORTH", 1)
+    table, settings = molecules(30), (*GINE, f"model.positions={kind}")
+    first = found_in(table, *settings).prepared.parts["train"]
+    (kept,) = kept_positions.folder().iterdir()
+
+    def again(table: pl.DataFrame, *settings: str) -> GraphStore:
+        return found_in(table, *settings).prepared.parts["train"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "with_positions", None)
+        relabelled = again(table.with_columns(y=pl.col("y") + 1), *settings)
+        for name in ("walks", "eigenvectors", "eigenvalues"):
+            assert torch.equal(getattr(first, name).nan_to_num(9), getattr(relabelled, name).nan_to_num(9))
+        for other, changed in ((table[::-1], settings), (table, (*settings, "model.position_count=5"))):
+            with pytest.raises(TypeError):  # another order, another count: computed, not read
+                again(other, *changed)
+    kept.write_bytes(b"damaged")
+    assert torch.equal(again(table, *settings).walks, first.walks) and kept.stat().st_size > 100
+    assert [path.suffix for path in kept.parent.iterdir()] == [".safetensors"]
+    kept.unlink(), kept.parent.rmdir(), kept.parent.touch()  # where nothing can be kept, a fit goes on
+    assert torch.equal(again(table, *settings).walks, first.walks)
+
+
 def test_a_linear_model_finds_what_is_linear_in_counts_and_means() -> None:
     table = molecules(200)
     said = table.with_columns(y=3 * pl.col("node_feat").list.len().log1p() + 7)
@@ -277,6 +307,61 @@ def test_where_the_metric_says_nothing_on_validation_the_loss_chooses_the_epoch(
         found = found_in(said, *GINE)
         learned = learning.learn(found.prepared, found.config.model, found.config.train)
         assert learned.validated_by == by and learned.best_epoch in (1, 2)
+
+
+def test_graphs_of_one_node_without_edges_with_loops_and_repeated_edges_are_searched_and_trained_on() -> None:
+    table = molecules(100)
+    odd = pl.DataFrame(
+        {
+            "node_feat": [[[1]], [[1], [2]], [[1], [2]], [[3], [2]]] * 5,
+            "edge_index": [[[], []], [[], []], [[0, 0, 1, 1], [1, 1, 0, 0]], [[0, 1, 1], [0, 1, 0]]] * 5,
+            "edge_feat": [[], [], [[1]] * 4, [[2]] * 3] * 5,
+            "y": [0.1, 0.2, 0.3, 0.4] * 5,
+        },
+        schema=table.schema,
+    )
+    found = found_in(pl.concat([table, odd]), *QUICK)
+    prepared, config = found.prepared, found.config
+    sought = learning.search(prepared, config.model, config.train)
+    assert np.isfinite(sought.probabilities).all() and np.isfinite(sought.evidence).all()
+    learned = learning.learn(prepared, with_operators(config, sought.operators).model, config.train)
+    assert all(np.isfinite(loss) and np.isfinite(value) for _, loss, value in learned.curve)
+    assert outputs(learned.network, prepared.reader.read(read_graphs(odd, labelled=False).store)[0]).isfinite().all()
+
+
+@pytest.mark.parametrize("absent", ["train", "validation", "test"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_class_that_a_part_has_not_is_learned_and_scored_without(absent: str, classes: int) -> None:
+    """The last class: the loss chooses the epoch where AUC cannot, and a score of nothing is no number."""
+    parts = ["train"] * 60 + ["validation"] * 20 + ["test"] * 20
+    labels = [number % classes for number in range(100)]
+    told = [min(label, classes - 2) if part == absent else label for part, label in zip(parts, labels, strict=True)]
+    table = molecules(100).with_columns(split=pl.Series(parts), y=pl.Series(told))
+    found = found_in(table, *QUICK, "model.layers=1", "model.search_epochs=1", "train.epochs=1")
+    prepared, config = found.prepared, found.config
+    assert (prepared.task.name, prepared.task.outputs) == (
+        ("graph_binary", 1) if classes == 2 else ("graph_multiclass", 3)
+    )
+    sought = learning.search(prepared, config.model, config.train)
+    assert np.isfinite(sought.probabilities).all() and np.isfinite(sought.evidence).all()
+    learned = learning.learn(prepared, with_operators(config, sought.operators).model, config.train)
+    assert learned.validated_by == ("accuracy" if classes == 3 else "loss" if absent == "validation" else "auc")
+    test = prepared.parts["test"]
+    answers = [rule(test) for rule in baselines(prepared).values()] + [outputs(learned.network, test)]
+    for answer in answers:
+        scores = prepared.task.scores(answer, test.targets)
+        assert answer.isfinite().all()
+        assert all(np.isfinite(value) != (classes == 2 and absent == "test") for value in scores.values())
+
+
+def test_a_fit_whose_test_part_has_one_class_says_that_nothing_can_be_said(desk: Path) -> None:
+    parts = ["train"] * 60 + ["validation"] * 20 + ["test"] * 20
+    one = pl.when(pl.col("split") == "test").then(0).otherwise(pl.int_range(100) % 2)
+    run = forecast.fit(
+        molecules(100).with_columns(split=pl.Series(parts)).with_columns(y=one), "darts-gt", settings=GINE
+    )
+    assert run.document["scores"]["darts-gt"] == {"auc": None, "ap": None}
+    assert "Nothing can be said of darts-gt" in run.report
 
 
 def test_a_network_learns_what_no_linear_model_of_means_can_tell() -> None:
