@@ -28,8 +28,8 @@ class ArchitectureSearch(L.LightningModule):
     epoch, (L, M) each.
 
     After the last epoch `asked`, (B, L, M), is what the B batches of `judged`, held examples that share nothing, ask of
-    the choice (`graphs.darts_search.asked`); `more` is as there. It takes a pass over them forwards and back: an
-    eighteenth of a search of six epochs where they are all that is held.
+    the choice (`graphs.darts_search.asked`); `more` is as there. It takes a pass over them forwards and back: by the
+    count of passes about an eighteenth of a search of six epochs, where they are all that is held.
     """
 
     monitor, higher = "search_loss", False
