@@ -68,6 +68,8 @@ class Progress:
                 _show_search(document)
         if coverage := document.get("coverage"):
             echo("intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in coverage.items()))
+        if cut := document.get("cut"):
+            echo(f"cut short by the time limit: {'; '.join(cut)}")
         echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
 
 
@@ -211,10 +213,9 @@ def _show_search(document: Mapping[str, Any]) -> None:
 def _show_found(found: Mapping[str, Any]) -> None:
     """Print what a search found, and how sure it was."""
     echo(f"\nsearched in {found['epochs']} epochs: {', '.join(found['operators'])}")
-    for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
+    for layer, (row, verdict) in enumerate(zip(found["probabilities"], found["verdicts"], strict=True), start=1):
         shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
-        undecided = f", undecided: below {found['min_margin']:g}" if layer in found["undecided"] else ""
-        echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
+        echo(f"  layer {layer}: {shares}; {verdict}")
     echo("\ncontrols: the same operator in every layer, trained alike")
 
 
