@@ -55,7 +55,8 @@ class Progress:
             _show_scores(_NODES, {who: [scores[name] for name in _NODES] for who, scores in found.items()})
         elif document["data"]["kind"] == "events":
             count, ranked = document["events"]["test"], document["candidates"]
-            echo(f"test, {count:,} events, each ranked among {ranked:,} destinations")
+            listed = "listed " if document["listed"] else ""
+            echo(f"test, {count:,} events, each ranked among {ranked:,} {listed}destinations")
             _show_scores(_LINKS, {who: [scores[name] for name in _LINKS] for who, scores in found.items()})
         elif document["data"]["kind"] == "graphs":
             _graphs_scored(document)
