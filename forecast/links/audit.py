@@ -58,7 +58,9 @@ def audit_links(
         queries = _queries(fitted, events, times, cut, moment, random)
         asked += len(queries)
 
-        def answers(later: pl.DataFrame, queries: pl.DataFrame = queries, cut: int = cut) -> list[pl.DataFrame]:
+        def answers(
+            later: pl.DataFrame, queries: pl.DataFrame = queries, cut: int = cut, moment: Any = moment
+        ) -> list[pl.DataFrame]:
             found = _answers(model, queries, pl.concat([events[begin:cut], later]))
             if own:
                 found.append(_in_a_batch(fitted, queries, moment, pl.concat([events[:cut], later])))
