@@ -75,7 +75,7 @@ def plan_fits(
     options: Mapping[str, Any],
 ) -> Plan:
     """Resolve the settings of a fit and read its data; the lengths are those of a fit on all rows."""
-    config = resolve(model, file=str(file) if file else None, settings=settings, flags=flags(**options))
+    config = resolve(model, file=str(file) if file else None, settings=settings, flags=flags(**options), series=True)
     _ = config.model  # its settings are checked before anything is read
     found = interpret(config, data)
     whole = plan(found)

@@ -74,10 +74,10 @@ def backtest(
                 "Leave it out, or name a model: --model itransformer.",
             )
         else:
-            from .prediction import opened
+            from .prediction import opened_of_series
 
             track = {"levels": tuple(levels), "experiment": options.get("experiment")}
-            plan = plan_stored(data, opened(model), windows, step, horizon, static, track)
+            plan = plan_stored(data, opened_of_series(model), windows, step, horizon, static, track)
         return _tracked(plan, _words(model), refit, tuple(levels), static, progress, began)
     except Exception as error:
         raise own(error) from error.__cause__

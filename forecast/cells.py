@@ -162,7 +162,13 @@ def planned(
 def _resolved(arguments: Mapping[str, Any]) -> RunConfig:
     """Resolve what `fit` will resolve."""
     rest = {key: value for key, value in arguments.items() if key not in ("model", "config", "settings")}
-    return resolve(arguments["model"], file=arguments["config"], settings=arguments["settings"], flags=flags(**rest))
+    return resolve(
+        arguments["model"],
+        file=arguments["config"],
+        settings=arguments["settings"],
+        flags=flags(**rest),
+        series=True,
+    )
 
 
 def _settings_of(entry: Entry, entries: Sequence[Entry], settings: Sequence[str]) -> tuple[str, ...]:

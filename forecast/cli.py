@@ -59,6 +59,7 @@ DecimalMark = Annotated[
 MissingCodes = Annotated[
     str | None, typer.Option("--missing-codes", help="Numbers that stand for a missing value, e.g. -200,-9999.")
 ]
+Kind = Annotated[str | None, typer.Option("--kind", help="series, events or graphs; found if not given.")]
 Task = Annotated[
     str | None,
     typer.Option("--task", help="Of events: link, who meets whom next, or node, the state of their sources."),
@@ -114,6 +115,7 @@ def fit(
     freq: Freq = None,
     resample: Resample = None,
     dates: Dates = None,
+    kind: Kind = None,
     task: Task = None,
     decimal: DecimalMark = None,
     missing_codes: MissingCodes = None,
@@ -140,7 +142,7 @@ def fit(
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
         known_future=known_future, static=static, edges=edges,
         strict=strict, levels=levels, time_limit=_seconds(time_limit), seed=seed, precision=precision, device=device,
-        experiment=experiment, task=task,
+        experiment=experiment, kind=kind, task=task,
     )  # fmt: skip
     if resume is not None and (given or model or config or settings):
         raise UsageError(
@@ -495,6 +497,7 @@ def doctor(
     dates: Dates = None,
     decimal: DecimalMark = None,
     missing_codes: MissingCodes = None,
+    kind: Kind = None,
     settings: Settings = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -507,7 +510,7 @@ def doctor(
     given = _given(
         horizon=horizon, lookback=lookback, target=target, variates=variates, id_col=id_col, time_col=time_col,
         freq=freq, resample=resample, dates=dates, decimal=decimal, missing_codes=missing_codes,
-        known_future=known_future, static=static, edges=edges,
+        known_future=known_future, static=static, edges=edges, kind=kind,
     )  # fmt: skip
     if data is None:
         raise UsageError("No data were given.", "Name a file, or one of `forecast datasets`.")
@@ -685,11 +688,11 @@ def _refuse_overwriting(data: str, output: str) -> None:
 
 def _existing(data: str | None) -> Any:
     """Take the name of a catalogued set for its file; nothing stays nothing."""
+    if data is None or data == "-" or os.path.exists(data):
+        return data
     from .data import catalogue
 
-    if data is not None and data != "-" and not os.path.exists(data) and data.lower() in catalogue.cards():
-        return catalogue.read(catalogue.card(data.lower()))
-    return data
+    return catalogue.read(catalogue.card(data.lower())) if data.lower() in catalogue.cards() else data
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -118,12 +118,14 @@ def resolve(
     file: str | Path | None = None,
     settings: Sequence[str] = (),
     flags: Mapping[str, Mapping[str, Any]] | None = None,
+    series: bool = False,
 ) -> RunConfig:
     """Resolve a configuration; raises UsageError naming the key, its place and the nearest valid one.
 
     The settings of the model are checked by `RunConfig.model`.
 
-    `settings` are `section.key=value` strings (YAML values), `flags` values by section.
+    `settings` are `section.key=value` strings (YAML values), `flags` values by section. `series` refuses models of
+    other kinds of data, for what is done with series alone.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = []
     by_horizon: Mapping[Any, Mapping[str, Any]] = {}
@@ -153,6 +155,11 @@ def resolve(
     if name is None:
         raise UsageError("No model was named.", "Add --model itransformer; `forecast models` lists the others.")
     spec = find(name, _task(name, merged["data"]))
+    if series and spec.task != "series":
+        raise UsageError(
+            f"{name} learns {spec.task} here, and this command takes series.",
+            f"Type forecast fit DATA --model {name}: its report has the baselines and controls, over all of the test.",
+        )
     if in_file != name:
         raise UsageError(
             f"{file} holds settings of {in_file}, not of {name}.", f"Use --model {in_file}, or another file."

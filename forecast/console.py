@@ -55,7 +55,8 @@ class Progress:
             _show_scores(_NODES, {who: [scores[name] for name in _NODES] for who, scores in found.items()})
         elif document["data"]["kind"] == "events":
             count, ranked = document["events"]["test"], document["candidates"]
-            echo(f"test, {count:,} events, each ranked among {ranked:,} destinations")
+            listed = "listed " if document["listed"] else ""
+            echo(f"test, {count:,} events, each ranked among {ranked:,} {listed}destinations")
             _show_scores(_LINKS, {who: [scores[name] for name in _LINKS] for who, scores in found.items()})
         elif document["data"]["kind"] == "graphs":
             _graphs_scored(document)
@@ -68,6 +69,8 @@ class Progress:
                 _show_search(document)
         if coverage := document.get("coverage"):
             echo("intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in coverage.items()))
+        if cut := document.get("cut"):
+            echo(f"cut short by the time limit: {'; '.join(cut)}")
         echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
 
 
@@ -211,10 +214,9 @@ def _show_search(document: Mapping[str, Any]) -> None:
 def _show_found(found: Mapping[str, Any]) -> None:
     """Print what a search found, and how sure it was."""
     echo(f"\nsearched in {found['epochs']} epochs: {', '.join(found['operators'])}")
-    for layer, (row, margin) in enumerate(zip(found["probabilities"], found["margins"], strict=True), start=1):
+    for layer, (row, verdict) in enumerate(zip(found["probabilities"], found["verdicts"], strict=True), start=1):
         shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
-        undecided = f", undecided: below {found['min_margin']:g}" if layer in found["undecided"] else ""
-        echo(f"  layer {layer}: {shares}; margin {margin:.3f}{undecided}")
+        echo(f"  layer {layer}: {shares}; {verdict}")
     echo("\ncontrols: the same operator in every layer, trained alike")
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import polars as pl
@@ -17,17 +17,23 @@ from .data import calendar, catalogue, table, week
 from .data.cards import EventCard
 from .data.events import EventData, read_events
 from .data.frame import SeriesFrame
-from .data.kinds import looks_like
+from .data.graph_table import GraphData, read_graphs
+from .data.kinds import Kind, looks_like
 from .data.times import quoted
-from .errors import DataError
-from .links.diagnosis import EventDiagnosis, diagnose
+from .errors import DataError, UsageError
 from .prepare import Read, Understood, interpret, left_out, on_graph, plan, span
 from .strengths import Strength, outliers, strength, typical
+
+if TYPE_CHECKING:
+    from .graph_labels.diagnosis import GraphDiagnosis
+    from .links.diagnosis import EventDiagnosis
 
 SKETCHES = 12  # series that are drawn
 _IRREGULAR = 0.5  # share of steps below which an axis is called irregular
 _FEW, _SOME = 50, 500  # training windows that a baseline, and that a linear map, is content with
-_EVENTS_ONLY = {field.name for field in fields(EventData)} - {field.name for field in fields(DataConfig)}
+_NOT_SERIES = {field.name for data in (EventData, GraphData) for field in fields(data)} - {
+    field.name for field in fields(DataConfig)
+}
 _MANY = 300  # aligned variates above which attention between all of them is dear
 
 
@@ -90,25 +96,37 @@ class Diagnosis:
             file.write(self.html.encode())
 
 
-def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagnosis | EventDiagnosis:
+def doctor(
+    data: Any, *, settings: Sequence[str] = (), kind: Kind | None = None, **options: Any
+) -> "Diagnosis | EventDiagnosis | GraphDiagnosis":
     """Read `data` (path, polars or pandas, name of a catalogued set) as a fit would, and say what was found.
 
     `options` and `settings` (`section.key=value`) are those of `fit`: target, id_col, time_col, freq, … for series;
-    src_col, dst_col, time_col, … for events. Nothing is written. Raises DataError for what a fit could not read either,
-    UsageError for a wrong option.
+    src_col, dst_col, time_col, … for events; task, split_col, … for graphs, which may be a list of PyG's `Data`, too.
+    `kind` is that of the data, found if not given. Nothing is written. Raises DataError for what a fit could not read
+    either, UsageError for a wrong option.
     """
+    if kind not in (None, *get_args(Kind)):
+        raise UsageError(f"--kind {kind} is no kind of data.", f"Use {', '.join(get_args(Kind))}.")
     named = catalogue.named(data)
     keys = {*options, *(text.partition("=")[0].strip().removeprefix("data.") for text in settings)}
-    if isinstance(named, EventCard) or keys & _EVENTS_ONLY:
-        return _events(data, settings, options)
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        kind = "graphs"
+    elif isinstance(named, EventCard):
+        kind = "events"
+    elif kind is None and keys & _NOT_SERIES:
+        kind = "graphs" if looks_like(table.read(data)) == "graphs" else "events"
+    if kind not in (None, "series"):
+        return _diagnosed(kind, data, data, settings, options)
     reader = "naive" if options.get("edges") is None else "darts-gt"
     # Which model the settings are for shows once the table is read; how it is read is checked before.
     reading = resolve(reader, settings=[s for s in settings if s.lstrip().startswith("data.")], flags=flags(**options))
     source = data
     if named is None and reading.data.dataset is None:
         source = table.read(data, reading.data.decimal)
-        if looks_like(source) == "events":
-            return _events(data, settings, options, source)
+        kind = looks_like(source) if kind is None else kind
+        if kind != "series":
+            return _diagnosed(kind, data, source, settings, options)
     found = interpret(resolve(reader, settings=settings, flags=flags(**options)), source)
     frame, ledger = found.whole, found.table.ledger
     where = origin(found.table, frame)
@@ -152,11 +170,19 @@ def doctor(data: Any, *, settings: Sequence[str] = (), **options: Any) -> Diagno
     )
 
 
-def _events(source: Any, settings: Sequence[str], options: Mapping[str, Any], read: Any = None) -> EventDiagnosis:
-    """The diagnosis of events; `read` is the table of `source` where it was read already."""
-    data = resolve("todyformer", settings=settings, flags=flags(**options)).data
+def _diagnosed(
+    kind: Kind, data: Any, source: Any, settings: Sequence[str], options: Mapping[str, Any]
+) -> "EventDiagnosis | GraphDiagnosis":
+    """The diagnosis of events or graphs; `source` is the table of `data` where it was read already."""
+    from .graph_labels import diagnosis as of_graphs
+    from .links import diagnosis as of_events
+
+    model = "todyformer" if kind == "events" else "darts-gt"
+    asked = resolve(model, settings=settings, flags=flags(**{**options, "kind": kind})).data
     options = {name: value for name, value in options.items() if value is not None}
-    return diagnose(source, read_events(source if read is None else read, data), settings, options)
+    if kind == "events":
+        return of_events.diagnose(data, read_events(source, asked), settings, options)
+    return of_graphs.diagnose(data, read_graphs(source, asked), settings, options)
 
 
 def suggested(planned: Read, usual: Strength) -> tuple[str, str]:

@@ -20,12 +20,12 @@ CAPTION = (
     "windows. On the diagonal stands a target's own past; below 0 the exchange happened to help."
 )
 _BY_STEP = (
-    "By how many per cent the MSE over all targets rises at each step of the horizon (column) when the past of one input "
-    "(row) is exchanged between windows."
+    "By how many per cent the MSE over all targets rises at each step of the horizon (column) when the past of one "
+    "input (row) is exchanged between windows."
 )
 _ATTENDED = (
-    "What share of the attention of helpful heads goes to each sensor, each head by how much it helps, averaged over the "
-    "windows; a sensor's attention to itself is in it. It shows where these heads look; how much that changes the "
+    "What share of the attention of helpful heads goes to each sensor, each head by how much it helps, averaged over "
+    "the windows; a sensor's attention to itself is in it. It shows where these heads look; how much that changes the "
     "forecasts is told by the exchanges above."
 )
 _NOT_SHOWN = (

@@ -36,6 +36,7 @@ _HUES = {role: f"#0000{place:02x}" for place, role in enumerate(_ROLES, start=1)
 _DASHES = ((5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0), (3.0, 1.0))
 _THIN, _THICK = 1.2, 1.7
 _STRETCHES = 600  # of a long series
+_LONG = 1e4  # numbers from here on, seconds since 1970 say, take the space of several ticks
 _SETTINGS: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": _HUES["rule"],
@@ -273,7 +274,12 @@ def lines_figure(
         if kept is not None:
             axes.axvline(kept, color=_HUES["muted"], linewidth=0.7)
         for name, (x, y) in reversed(list(lines.items())):
-            places = _positions(axes, x) if np.issubdtype(x.dtype, np.datetime64) else x.astype(float)
+            if np.issubdtype(x.dtype, np.datetime64):
+                places = _positions(axes, x)
+            else:
+                places = x.astype(float)
+                if not log and np.abs(places).max() >= _LONG:
+                    axes.locator_params(axis="x", nbins=4)
             _line(axes, places, y, look[name], _THICK if look[name] == MODEL else _THIN)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         if kept is None:
@@ -283,14 +289,14 @@ def lines_figure(
     return figure.svg
 
 
-def degree_figure(key: str, label: str, degrees: Mapping[str, np.ndarray]) -> str:
-    """The share of nodes that have at least so many events, on logarithmic axes, a line for each of `degrees` (N,)."""
-    look = looks(next(iter(degrees)), degrees)
+def counts_figure(key: str, label: str, counts: Mapping[str, np.ndarray], axes: tuple[str, str]) -> str:
+    """The share of things that have at least so many, on logarithmic `axes`, a line for each of `counts` (N,)."""
+    look = looks(next(iter(counts)), counts)
     with _figure(key, label) as figure:
-        for name, counts in degrees.items():
-            steps, first = np.unique(np.sort(counts), return_index=True)
-            _line(figure.axes, steps, 1 - first / len(counts), look[name])
-        figure.axes.set(xscale="log", yscale="log", xlabel="events of a node, at least", ylabel="share of the nodes")
+        for name, each in counts.items():
+            steps, first = np.unique(np.sort(each), return_index=True)
+            _line(figure.axes, steps, 1 - first / len(each), look[name])
+        figure.axes.set(xscale="log", yscale="log", xlabel=axes[0], ylabel=axes[1])
     return figure.svg
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from .config import RunConfig
 from .registry import HOMES
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from .config import RunConfig
     from .explained import Explained
     from .tracking import TrackedRun
 
@@ -52,7 +52,7 @@ class Read(Protocol):
     """Data that were read and checked, and the configuration with everything filled in that they decide."""
 
     @property
-    def config(self) -> RunConfig: ...
+    def config(self) -> "RunConfig": ...
     @property
     def facts(self) -> Mapping[str, Any]: ...  # the parts `data` and `split` of a fit's document
     @property
@@ -98,7 +98,7 @@ class Sample:
 class Kind(Protocol):
     """The functions of the module of a kind."""
 
-    def read(self, config: RunConfig, source: Any, /) -> Any:
+    def read(self, config: "RunConfig", source: Any, /) -> Any:
         """Read and check the data; nothing heavy is imported. Raises DataError and UsageError."""
 
     def require_buildable(self, found: Any, /) -> None:

@@ -65,6 +65,17 @@ def opened(model: Any) -> Any:
     return fitted if hasattr(fitted, "network") else open_folder(locate(model))
 
 
+def opened_of_series(model: Any) -> Any:
+    """The same for what is done with series alone; raises UsageError for a model of another kind of data."""
+    fitted = opened(model)
+    if getattr(fitted, "task", "series") != "series":  # the first registered models, all of series, do not tell
+        raise UsageError(
+            f"{fitted.name} is a model of {fitted.task}, and this command takes series.",
+            "Its scores on later data are in the report of its fit; forecast predict answers for new data.",
+        )
+    return fitted
+
+
 def locate(model: str | os.PathLike[str]) -> Path:
     """Give the folder of a stored model; MLflow is imported only for an address that it must resolve."""
     text = os.fspath(model)

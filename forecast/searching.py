@@ -2,36 +2,38 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from graphs.architecture import Architecture
 
-from .config import RunConfig, TrainConfig
+from .config import RunConfig
 from .data.module import SearchData
-from .data.windows import WindowDataset
+from .data.windows import Example, Target, WindowDataset
 from .errors import DataError
 from .kinds import Progress, Silent
-from .models.darts_gt import SEARCH
+from .models.darts_gt_search import SEARCH
 from .prepare import Prepared
 from .registry import build, find
-from .tasks.search import ArchitectureSearch
+from .tasks.search import JUDGED, ArchitectureSearch
 from .tasks.series import masked_loss
-from .training import train, train_task
+from .training import Curve, train, train_task
 
 if TYPE_CHECKING:
     from .tracking import TrackedRun
 
+Heard = Callable[[int, Mapping[str, float]], None]
+
+
+def unheard(number: int, values: Mapping[str, float]) -> None:
+    """Do nothing with the values of an epoch."""
+
 
 def search(
-    prepared: Prepared,
-    *,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None,
-    bar: bool = False,
+    prepared: Prepared, *, checkpoint: Path | None = None, on_epoch: Heard = unheard, bar: bool = False
 ) -> Architecture:
     """Search the operator of each layer on the training part alone, as `model.search_…` says.
 
@@ -40,29 +42,61 @@ def search(
     there are too few training windows.
     """
     config = prepared.read.config
-    settings = config.model.search
-    learned, held = parted(prepared.train, settings.split, config.model.search_stride)
+    learned, held = parted(prepared.train, config.model.search_split, config.model.search_stride)
     torch.manual_seed(config.train.seed)
     network = build(find(config.name, "series"), prepared.shape, config.model, prepared.read.graph)
+
+    def more(batch: Example, draw: torch.Generator) -> torch.Tensor:
+        forecast = network(batch.window)
+        return masked_loss(config.train.loss, forecast, shuffled(batch, network.last(batch.window), draw)) - (
+            masked_loss(config.train.loss, forecast, batch.target)
+        )
+
     task = ArchitectureSearch(
         network,
         network.transformer,
         lambda batch: masked_loss(config.train.loss, network(batch.window), batch.target),
         lambda batch: len(batch.origin),
+        judged(held, config.train.batch_size),
+        more,
     )
-    limits: TrainConfig = dataclasses.replace(
-        config.train, epochs=settings.epochs, patience=settings.epochs, averaging=0.0
-    )
-    data = SearchData(learned, held, batch_size=limits.batch_size, seed=limits.seed)
-    began = time.monotonic()
+    reference, size, seed = config.model.search_mode == "reference", config.train.batch_size, config.train.seed
+    data = SearchData(learned, held, reference=reference, batch_size=size, seed=seed)
+    return carried_out(task, data, config.train, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
+
+
+def carried_out(
+    task: ArchitectureSearch, data: SearchData, train: Any, *, checkpoint: Path | None, on_epoch: Heard, bar: bool
+) -> Architecture:
+    """Run a search to its end, whatever it is for; `train` are the settings of the training that follows it."""
+    epochs, began = task.mixtures.search.epochs, time.monotonic()
+    limits = dataclasses.replace(train, epochs=epochs, patience=epochs, averaging=0.0)
     train_task(task, data, limits, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
-    return Architecture.of(
-        task.trajectory[-1],
-        settings.candidates,
-        min_margin=settings.min_margin,
-        trajectory=task.trajectory,
-        seconds=time.monotonic() - began,
-    )
+    return task.architecture(time.monotonic() - began)
+
+
+def judged(held: WindowDataset, size: int) -> Iterator[Example]:
+    """Batches of at most `size` windows, evenly spaced over stretches of time, whose answers share no step.
+
+    There are twelve, or fewer where less than half of a stretch would be left between the answers.
+    """
+    end = -held.horizon
+    span = int(held.origins[-1] - held.origins[0])
+    for stretch in held.origins.tensor_split(max(1, min(JUDGED, len(held) // 2, span // (2 * held.horizon)))):
+        origins = stretch[stretch >= end + held.horizon]
+        if len(origins) > 1:  # of one window no two can change places
+            end = int(origins[-1])
+            part = WindowDataset(held.buffer, origins, held.lookback, held.horizon, held.targets).thinned(size)
+            yield part[torch.arange(len(part))]
+
+
+def shuffled(batch: Example, last: torch.Tensor, draw: torch.Generator) -> Target:
+    """The answers of windows, of which the changes since the `last` seen values (B, 1, V_out) have changed places.
+
+    Whole answers would tell windows apart by their level alone, which says nothing of what an operator knows.
+    """
+    order = torch.randperm(len(last), generator=draw).to(last.device)
+    return Target((batch.target.values - last)[order] + last, batch.target.seen[order])
 
 
 def parted(train: WindowDataset, share: float, stride: int) -> tuple[WindowDataset, WindowDataset]:
@@ -86,60 +120,79 @@ def parted(train: WindowDataset, share: float, stride: int) -> tuple[WindowDatas
     return learned, held
 
 
-def settled(prepared: Prepared, run: "TrackedRun", progress: Progress) -> tuple[Prepared, Architecture | None]:
-    """Search the operators where the configuration asks for it: the data for the network with them, and the search.
+class Search(Protocol):
+    """Searches as `search` does, on data that are ready."""
 
-    The architecture is kept with the run. A time limit is shared evenly by search, network and controls.
+    def __call__(self, config: RunConfig, *, checkpoint: Path, on_epoch: Heard, bar: bool) -> Architecture: ...
+
+
+def settled(
+    config: RunConfig, find_operators: Search, run: "TrackedRun", progress: Progress
+) -> tuple[RunConfig, Architecture | None]:
+    """Search the operators where the configuration asks for it: the configuration with them, and the search.
+
+    The architecture is kept with the run; a run that is resumed with one goes on from there. A time limit is shared
+    evenly by search, network and controls.
     """
-    config = prepared.read.config
     if config.model.architecture != SEARCH:
-        return prepared, None
+        return config, None
     limit, parts = config.train.time_limit, 2 + len(config.model.candidates)
-    train = dataclasses.replace(config.train, time_limit=limit and limit / parts)
-    prepared = _with(prepared, dataclasses.replace(config, train=train))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, time_limit=limit and limit / parts))
+    kept = run.kept("architecture.json")
+    if kept is not None:
+        found = Architecture.from_json(kept)
+        return with_operators(config, found.operators), found
     progress.stage(f"searching {config.model.layers} operators among {', '.join(config.model.candidates)}")
 
     def on_epoch(number: int, values: Mapping[str, float]) -> None:
         run.epoch(number, {"search_loss": values["search_loss"], "search_train_loss": values["train_loss"]})
-        progress.stage(f"search epoch {number}: loss on held windows {values['search_loss']:.4g}")
+        progress.stage(f"search epoch {number}: loss on held examples {values['search_loss']:.4g}")
 
-    found = search(
-        prepared,
+    found = find_operators(
+        config,
         checkpoint=run.checkpoint.with_name("search.ckpt"),
         on_epoch=on_epoch,
         bar=not isinstance(progress, Silent),
     )
     run.text("architecture.json", found.to_json())
-    return with_operators(prepared, found.operators), found
+    return with_operators(config, found.operators), found
 
 
 def controls(
     prepared: Prepared, found: Architecture, network: Any, run: "TrackedRun", progress: Progress
-) -> dict[str, Any]:
-    """Train a network with each candidate in all layers as the one with the operators found was, which may be one."""
+) -> dict[str, tuple[Any, Curve, int]]:
+    """Train a network with each candidate in all layers as the one with the operators found was, which may be one.
+
+    Gives networks with the curves of their training, empty for `network`, and best epochs.
+    """
     config = prepared.read.config
-    trained = {}
+    trained: dict[str, tuple[Any, Curve, int]] = {}
     for operator in found.candidates:
         name, uniform = f"all-{operator}", (operator,) * len(found.operators)
         if found.operators == uniform:
-            trained[name] = network
+            trained[name] = network, [], 0
             continue
         progress.stage(f"training the control {name}")
-        model = with_operators(prepared, uniform).read.config.model
+        model = with_operators(config, uniform).model
         torch.manual_seed(config.train.seed)
         control = build(find(config.name, "series"), prepared.shape, model, prepared.read.graph)
         checkpoint = run.checkpoint.with_name(f"{name}.ckpt")
-        train(control, prepared.train, prepared.validation, config.train, checkpoint=checkpoint)
-        trained[name] = control.eval()
+        curve, best = train(control, prepared.train, prepared.validation, config.train, checkpoint=checkpoint)
+        trained[name] = control.eval(), curve, best
     return trained
 
 
-def with_operators(prepared: Prepared, operators: tuple[str, ...]) -> Prepared:
-    """Give the same data for the network with these operators."""
-    config = prepared.read.config
-    settings = {**config.settings, "architecture": list(operators)}
-    return _with(prepared, dataclasses.replace(config, settings=settings))
+def cut(found: Architecture, config: RunConfig) -> list[str]:
+    """Whether a time limit cut a search short, and when, as `forecast.training.cut` tells it of networks."""
+    done, wanted = len(found.trajectory), config.model.search_epochs
+    return [f"search after {done} of {wanted} epochs"] if done < wanted else []
 
 
-def _with(prepared: Prepared, config: RunConfig) -> Prepared:
+def with_operators(config: RunConfig, operators: tuple[str, ...]) -> RunConfig:
+    """Give the same configuration for the network with these operators."""
+    return dataclasses.replace(config, settings={**config.settings, "architecture": list(operators)})
+
+
+def configured(prepared: Prepared, config: RunConfig) -> Prepared:
+    """Give the same data under another configuration."""
     return dataclasses.replace(prepared, read=dataclasses.replace(prepared.read, config=config))

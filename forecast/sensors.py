@@ -72,7 +72,7 @@ def with_named_operators(config: RunConfig) -> RunConfig:
 
     from graphs.architecture import random_operators
 
-    from .models.darts_gt import RANDOM, SEARCH
+    from .models.darts_gt_search import RANDOM, SEARCH
 
     model = config.model
     if model.operators is not None or model.architecture == SEARCH:

@@ -40,17 +40,19 @@ def _search(document: Mapping[str, Any]) -> str:
 
 
 def architecture(found: Mapping[str, Any]) -> str:
-    """What a search found, how sure it was, and which layers are undecided."""
+    """What a search found, and how surely: which layers are undecided, and what fills them."""
     heads = "".join(f"<th>{escaped(name)}</th>" for name in found["candidates"])
-    layers = zip(found["operators"], found["probabilities"], found["margins"], strict=True)
+    layers = zip(found["operators"], found["probabilities"], found["verdicts"], strict=True)
     body = []
-    for number, (operator, shares, margin) in enumerate(layers, start=1):
-        sure = "undecided" if number in found["undecided"] else "decided"
-        body.append(_row(f"layer {number}: {operator}, {sure}", [*shares, margin]))
-    chosen = table(f"<tr><th>probability of each candidate</th>{heads}<th>margin</th></tr>", body)
+    for number, (operator, shares, verdict) in enumerate(layers, start=1):
+        cells = "".join(f"<td>{aligned([share])[0]}</td>" for share in shares)
+        name = f'<th class="name" scope="row">layer {number}: {escaped(operator)}</th>'
+        body.append(f'<tr>{name}{cells}<td class="name">{escaped(verdict)}</td></tr>\n')
+    chosen = table(f"<tr><th>probability of each candidate</th>{heads}<th></th></tr>", body)
     return (
-        f'{chosen}<p class="note">After {found["epochs"]} epochs. A layer whose margin is below '
-        f"{found['min_margin']:g} is undecided: the most probable operator stands there all the same.</p>\n"
+        f'{chosen}<p class="note">After {found["epochs"]} epochs. The margin is that of the two best candidates. The '
+        "evidence says how far the held targets ask for the one rather than the other more than shuffled targets do, "
+        "in deviations of a standard normal: noise seldom gives more than 2.</p>\n"
     )
 
 

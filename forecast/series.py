@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from .config import RunConfig
 from .data import calendar
 from .data.week import MINUTE
 from .errors import UsageError
@@ -37,6 +38,7 @@ def require_buildable(found: Read) -> None:
 def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) -> Outcome:
     """Train and score the model beside the baselines on every window."""
     from . import report, scoring, summary
+    from .training import cut
 
     config = found.config
     prepared = prepare(found)
@@ -47,7 +49,11 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     if find(config.name, "series").on_graph:
         from . import searching
 
-        prepared, sought = searching.settled(prepared, run, progress)
+        def find_operators(config: RunConfig, **options: Any) -> "Architecture":
+            return searching.search(searching.configured(prepared, config), **options)
+
+        config, sought = searching.settled(config, find_operators, run, progress)
+        prepared = searching.configured(prepared, config)
         clock.lap("search")
     progress.stage(f"training {config.name}, run {run.id}")
     network, curve, best_epoch = _trained(config.name, networks, prepared, run, progress)
@@ -58,7 +64,8 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     progress.stage("scoring")
     fitted = as_fitted(network, prepared, sought)
     scores = {}
-    for name, forecaster in {config.name: network, **networks, **controls}.items():
+    uniform = {name: control for name, (control, _, _) in controls.items()}
+    for name, forecaster in {config.name: network, **networks, **uniform}.items():
         scores[name] = scoring.score(
             scoring.on_device(forecaster),
             prepared.test.with_lookback(forecaster.shape.lookback),
@@ -72,8 +79,13 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     network.cpu()
     clock.lap("score")
     document = summary.document(run.id, prepared, scores, best_epoch, clock.seconds)
+    trained = {config.name: (curve, best_epoch)} | {name: (own, best) for name, (_, own, best) in controls.items()}
+    short = cut(trained, config.train)
     if sought is not None:
         document |= summary.search(sought, beside)
+        short = searching.cut(sought, config) + short
+    if short:
+        document["cut"] = short
     page = summary.page(prepared, scores, {**networks, config.name: network}, fitted, curve, document)
     metrics = summary.flat({**scores, **beside})
     return Outcome(fitted, scores, metrics, document, report.render(page), report.verdict(page).headline)

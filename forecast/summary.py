@@ -73,7 +73,10 @@ def told(found: "Architecture") -> dict[str, Any]:
         "probabilities": [list(row) for row in found.probabilities],
         "margins": list(found.margins),
         "min_margin": found.min_margin,
+        "evidence": list(found.evidence),
+        "min_evidence": found.min_evidence,
         "undecided": [layer + 1 for layer in found.undecided],
+        "verdicts": list(found.verdicts),
         "epochs": len(found.trajectory),
     }
 
@@ -118,6 +121,7 @@ def page(
         "Lookback, horizon": f"{prepared.shape.lookback} → {prepared.shape.horizon} steps",
         "Windows": ", ".join(f"{count:,} {part}" for part, count in document["windows"].items()),
         "Season": f"{prepared.season} steps" if prepared.season > 1 else "none",
+        "Cut short by the time limit": "; ".join(document.get("cut", ["nothing"])),
         "Seed": str(config.train.seed),
         "Seconds of training": str(document["seconds"]["train"]),
         "Run": document["run"],

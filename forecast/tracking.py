@@ -195,6 +195,12 @@ class TrackedRun:
         mlflow.log_text(content, name)
         return str(self._folder / name) if self._folder else f"runs:/{self.id}/{name}"
 
+    def kept(self, name: str) -> str | None:
+        """A text that this run stored before it was resumed; None where it had not got that far."""
+        if any(found.path == name for found in self.client.list_artifacts(self.id)):
+            return run_text(self.id, name)
+        return None
+
     @_termination.behind()
     def tags(self, values: Mapping[str, str]) -> None:
         mlflow.set_tags(dict(values))

@@ -44,6 +44,20 @@ class Limits(Protocol):
     def time_limit(self) -> float | None: ...
 
 
+def finished(curve: Curve, best_epoch: int, config: Limits) -> bool:
+    """Whether training has come to its last epoch, or to the end of its patience."""
+    return len(curve) >= config.epochs or len(curve) - best_epoch >= config.patience
+
+
+def cut(trained: Mapping[str, tuple[Curve, int]], config: Limits) -> list[str]:
+    """Of networks by name, trained to a curve and a best epoch: which ones a time limit cut short, and when."""
+    return [
+        f"{name} after {len(curve)} of {config.epochs} epochs"
+        for name, (curve, best) in trained.items()
+        if curve and not finished(curve, best, config)
+    ]
+
+
 class KeepBest(Checkpoint):
     """Keeps the weights of the best validation epoch, stops early, and makes every epoch a point to resume from.
 
@@ -65,8 +79,7 @@ class KeepBest(Checkpoint):
 
     @property
     def finished(self) -> bool:
-        epochs = len(self.curve)
-        return epochs >= self.config.epochs or epochs - self.best_epoch >= self.config.patience
+        return finished(self.curve, self.best_epoch, self.config)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # A resumed average comes from the file to the host; the weights are where they are trained.

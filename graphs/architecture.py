@@ -22,6 +22,7 @@ class Architecture:
     min_margin: float = 0.01
     evidence: tuple[float, ...] = ()  # of each layer's choice, as `evidence` gives it; empty: not measured
     min_evidence: float = 3.0
+    fallback: str | None = None  # the operator of undecided layers; None: the most probable one
     trajectory: tuple[tuple[tuple[float, ...], ...], ...] = ()  # probabilities after each epoch
     seconds: float = 0.0
 
@@ -50,6 +51,7 @@ class Architecture:
             min_margin=min_margin,
             evidence=() if asked is None else evidence(asked, probabilities),
             min_evidence=min_evidence,
+            fallback=fallback,
             trajectory=tuple(_rows(epoch) for epoch in trajectory),
             seconds=seconds,
         )
@@ -77,9 +79,22 @@ class Architecture:
         weak = {layer for layer, found in enumerate(self.evidence) if found < self.min_evidence}
         return tuple(sorted(small | weak))
 
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """Of each layer in words: decided or not, by what, and which operator fills it where not."""
+        evidence = self.evidence or (None,) * len(self.operators)
+        told = []
+        for layer, (name, margin, found) in enumerate(zip(self.operators, self.margins, evidence, strict=True)):
+            by = f"margin {margin:.3f}{f' < {self.min_margin:g}' if margin < self.min_margin else ''}"
+            if found is not None:
+                by += f", evidence {found:.1f}{f' < {self.min_evidence:g}' if found < self.min_evidence else ''}"
+            filled = f"; filled with {name}, the {'most probable' if self.fallback is None else 'fallback'}"
+            told.append(f"undecided: {by}{filled}" if layer in self.undecided else f"decided: {by}")
+        return tuple(told)
+
     def to_json(self) -> str:
-        """A small document that `from_json` reads, with margins, entropies and undecided layers for people."""
-        told = {"margins": self.margins, "entropies": self.entropies, "undecided": self.undecided}
+        """A small document that `from_json` reads, with what follows from it for people; layers count from 0."""
+        told = {name: getattr(self, name) for name in ("margins", "entropies", "undecided", "verdicts")}
         return json.dumps({**asdict(self), **told}, indent=1)
 
     @classmethod
@@ -94,6 +109,7 @@ class Architecture:
                 min_margin=float(read["min_margin"]),
                 evidence=tuple(map(float, read.get("evidence", ()))),  # documents of before it was measured have none
                 min_evidence=float(read.get("min_evidence", 3.0)),
+                fallback=read.get("fallback"),
                 trajectory=tuple(_nested(epoch) for epoch in read["trajectory"]),
                 seconds=float(read["seconds"]),
             )

@@ -13,7 +13,7 @@ rate, only weights are clipped, and the logits rest while the weights warm up on
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, get_args
@@ -336,8 +336,17 @@ def mean_loss(net: GraphTransformer, batches: Batches[Batch], loss: Loss) -> flo
     return total / max(graphs, 1.0)
 
 
-def asked(net: Supernet, batches: Batches[Batch], loss: Loss) -> Tensor:
+def excess(outputs: Tensor, target: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
+    """How much larger the loss of outputs is where the rows of the targets have changed places at random."""
+    order = torch.randperm(len(target), generator=generator).to(target.device)
+    return loss(outputs, target[order]) - loss(outputs, target)
+
+
+def asked(net: Supernet, batches: Iterable[Any], more: Callable[[Any, torch.Generator], Tensor]) -> Tensor:
     """How much more each batch's own targets ask for each candidate than the same targets shuffled do, (B, L, M).
+
+    `more` runs the network on a batch and gives the loss on its targets, shuffled, less that on its own, as `excess`
+    does. A batch takes half as long as a step of the search.
 
     Ours. Both are gradients of the logits, in evaluation mode, with the weights as they are. Alone, the gradient of
     the own targets tells nothing: where there is nothing to learn, it still asks at every batch for the operator that
@@ -348,20 +357,18 @@ def asked(net: Supernet, batches: Batches[Batch], loss: Loss) -> Tensor:
     net.eval()
     generator = torch.Generator()  # of its own, and the same in each call
     mixtures = net.mixtures
+    logits = [mixture.alpha for mixture in mixtures]
     fixed = [mixture.fixed for mixture in mixtures]
     differences = []
     try:
         for mixture in mixtures:
             mixture.fixed = None
-        for batch, target in batches:
-            outputs = net(batch)
-            shuffled = target[torch.randperm(len(target), generator=generator).to(target.device)]
-            more = loss(outputs, shuffled) - loss(outputs, target)
-            differences.append(torch.stack(torch.autograd.grad(more, [mixture.alpha for mixture in mixtures])))
+        for batch in batches:
+            differences.append(torch.stack(torch.autograd.grad(more(batch, generator), logits)))
     finally:
         for mixture, shares in zip(mixtures, fixed, strict=True):
             mixture.fixed = shares
-    return torch.stack(differences)
+    return torch.stack(differences) if differences else net.probabilities().new_zeros(0, *net.probabilities().shape)
 
 
 def search_architecture(
@@ -390,7 +397,7 @@ def search_architecture(
     return Architecture.of(
         net.probabilities(),
         search.candidates,
-        asked=asked(net, logit_batches, loss),
+        asked=asked(net, logit_batches, lambda batch, draw: excess(net(batch[0]), batch[1], loss, draw)),
         min_margin=search.min_margin,
         min_evidence=search.min_evidence,
         fallback=search.fallback,

@@ -20,20 +20,20 @@ from .history import PairHistory
 
 def unlimited(history: PairHistory) -> LinkRule:
     """Every pair that ever met."""
-    return _since(history, lambda cut: 0)
+    return _since(history, torch.zeros_like)
 
 
 def span(history: PairHistory, trained: int, share: float = 0.15) -> LinkRule:
     """Pairs that met within a fixed time before the latest event: `share` of the span of the first `trained` events."""
     time = history.store.time
     length = share * float(time[trained - 1] - time[0])
-    return _since(history, lambda cut: int(history.store.before(float(time[cut - 1]) - length)))
+    return _since(history, lambda cut: history.store.before(time[cut - 1].double() - length))
 
 
 def share(history: PairHistory, share: float = 0.15) -> LinkRule:
     """Pairs among the latest `share` of all events so far, from that quantile of their times on."""
     time = history.store.time.double()
-    return _since(history, lambda cut: int(history.store.before(quantile(time[:cut], 1 - share))))
+    return _since(history, lambda cut: history.store.before(quantile(time, 1 - share, cut)))
 
 
 def repeat_interval(history: PairHistory) -> LinkRule:
@@ -53,9 +53,9 @@ def repeat_interval(history: PairHistory) -> LinkRule:
     total[events.event] = change
     total = total.cumsum(0)
 
-    def start(cut: int) -> int:
-        mean = float(total[cut - 1]) / history.arrived(cut)
-        return int(store.before(float(store.time[cut - 1]) - mean))
+    def start(cut: Tensor) -> Tensor:
+        mean = total[cut - 1] / history.arrived(cut)
+        return store.before(store.time[cut - 1].double() - mean)
 
     return _since(history, start)
 
@@ -64,17 +64,19 @@ def repeat_threshold(history: PairHistory) -> LinkRule:
     """Pairs that met at least as often as the mean pair so far."""
 
     def rule(batch: LinkBatch) -> Tensor:
-        met = history.meetings(*batch.candidates(), batch.cut).number
-        return (met >= max(1.0, batch.cut / max(1, history.arrived(batch.cut)))).double()
+        cut = torch.as_tensor(batch.cut)
+        mean = cut.double() / history.arrived(cut).clamp(min=1)
+        return (history.meetings(*batch.candidates(), cut).number >= mean.clamp(min=1)).double()
 
     return rule
 
 
-def _since(history: PairHistory, start: Callable[[int], int]) -> LinkRule:
+def _since(history: PairHistory, start: Callable[[Tensor], Tensor]) -> LinkRule:
     """Score 1 for pairs whose latest event stands at `start` of the cut or later; before the first event none."""
 
     def rule(batch: LinkBatch) -> Tensor:
-        last = history.meetings(*batch.candidates(), batch.cut).last
-        return (last >= (start(batch.cut) if batch.cut else 0)).double()
+        cut = torch.as_tensor(batch.cut)
+        last = history.meetings(*batch.candidates(), cut).last
+        return ((last >= 0) & (last >= start(cut.clamp(min=1)))).double()
 
     return rule

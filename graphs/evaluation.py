@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .events import LinkBatch
+from .events import EventStore, LinkBatch
 from .metrics import area_under_curve, average_precision, ranks
 
 LinkRule = Callable[[LinkBatch], Tensor]  # the scores of `LinkBatch.candidates`, (B, 1 + N), the higher the likelier
+
+
+def at_own_time(rule: LinkRule, store: EventStore) -> LinkRule:
+    """`rule`, asked of each event as of its own time: by what came strictly before it, of its batch, too."""
+    return lambda batch: rule(batch._replace(cut=store.before(batch.time)[:, None]))
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class LinkBatch(NamedTuple):
     time: Tensor  # (B,) as in the store
     negatives: Tensor  # (B, N) int64: who was not; -1 where there are fewer than N
     negative_src: Tensor  # (B, N) int64: the sources of the negatives; `src` for all where only the destination differs
-    cut: int  # position in the store: history is what comes before
+    cut: int | Tensor  # position in the store: history is what comes before; a column (B, 1) for one each
 
     def candidates(self) -> tuple[Tensor, Tensor]:
         """Sources and destinations to score, (B, 1 + N) each: the event's own first, then its negatives."""
@@ -205,16 +205,17 @@ def split_at_quantiles(store: EventStore, train: float = 0.70, validation: float
     if not len(store):
         return 0, 0
     times = store.time.double()
-    borders = torch.stack([quantile(times, share) for share in (train, train + validation)])
+    every = torch.tensor(len(times))
+    borders = torch.stack([quantile(times, share, every) for share in (train, train + validation)])
     first, second = torch.searchsorted(times, borders, side="right").tolist()
     return first, second
 
 
-def quantile(ascending: Tensor, share: float) -> Tensor:
-    """The `share` quantile of sorted float64 values, linearly interpolated; one lookup, whatever their number."""
-    place = share * (len(ascending) - 1)
-    low = int(place)
-    high = min(low + 1, len(ascending) - 1)
+def quantile(ascending: Tensor, share: float, count: Tensor) -> Tensor:
+    """The `share` quantile of the first `count` of sorted float64 values, linearly interpolated, shaped as `count`."""
+    place = share * (count - 1).double()
+    low = place.long()
+    high = torch.minimum(low + 1, count - 1)
     return torch.lerp(ascending[low], ascending[high], place - low)
 
 

@@ -24,7 +24,7 @@ class Ends(NamedTuple):
     state: Tensor  # (R, D) embedding
     gap: Tensor  # (R,) time since the node's last event, in spans of the window
     seen: Tensor  # (R,) 1 where the node has an event in the window, else 0
-    activity: Tensor  # (R, F) what it did before; F is 0 where that is not told
+    activity: Tensor  # (R, F) what it did before, F is 0 where that is not told; (B, K, F) told pair by pair
 
 
 class Side(nn.Module):
@@ -38,11 +38,12 @@ class Side(nn.Module):
         self.activity = nn.Linear(activity, width, bias=False) if activity else None
         self.mix = nn.Linear(width, width)
 
-    def forward(self, ends: Ends) -> Tensor:
-        """The map, (R, D)."""
+    def forward(self, ends: Ends, place: Tensor | None = None) -> Tensor:
+        """The map, (R, D); (B, K, D) where activity is told pair by pair, of the ends at `place` (B, K) or of all."""
         x: Tensor = self.state(ends.state) + self.gap(ends.gap) + ends.seen.unsqueeze(-1) * self.seen
         if self.activity is not None:
-            x = x + self.activity(ends.activity)
+            told = self.activity(ends.activity)
+            x = (x if place is None or told.dim() == 2 else x[place]) + told
         mixed: Tensor = x + self.mix(torch.relu(x))
         return mixed
 
@@ -76,13 +77,15 @@ class LinkDecoder(nn.Module):
 
         `place` (B, K) says which, None stands for all of them; `pairs` tells of those that met.
         """
-        a, b = self.source(source), (self.destination or self.source)(destination)
+        a, b = self.source(source), (self.destination or self.source)(destination, place)
         early, weighed = a + self.lead(lead), a * self.product
         scores = _scores(early, b, place, self.score)
         if pairs is not None and self.pairs is not None and self.met is not None:
             hidden = _hidden(early, b, place, self.pairs, pairs)
             told = self.score(hidden) + self.met(hidden)
             scores = scores.index_put((pairs.row, pairs.column), told.squeeze(-1))
+        if b.dim() == 3:
+            return scores + (b @ weighed[:, :, None]).squeeze(2)
         if place is None:
             return torch.addmm(scores, weighed, b.T)
         return scores + (weighed[:, None] * b[place]).sum(dim=2)
@@ -111,20 +114,25 @@ class PublishedLinkDecoder(nn.Module):
 
 
 def _scores(a: Tensor, b: Tensor, place: Tensor | None, score: nn.Linear) -> Tensor:
-    """score(relu(a + b)) of rows (B, D) with columns (R, D), or with those of `place`: (B, K)."""
-    columns = len(b) if place is None else place.shape[1]
+    """score(relu(a + b)) of rows (B, D) with columns (R, D), those of `place`, or their own (B, K, D): (B, K)."""
+    columns = b.shape[-2] if place is None else place.shape[1]
     rows = max(1, len(a) if torch.is_grad_enabled() else HIDDEN_AT_ONCE // max(1, columns))
     parts = []
     for i in range(0, len(a), rows):
-        hidden = a[i : i + rows, None] + (b if place is None else b[place[i : i + rows]])  # (rows, K, D)
+        some = slice(i, i + rows)
+        column = b[some] if b.dim() == 3 else b if place is None else b[place[some]]
+        hidden = a[some, None] + column  # (rows, K, D)
         parts.append(score(torch.relu_(hidden)).squeeze(-1))
     return torch.cat(parts)
 
 
 def _hidden(a: Tensor, b: Tensor, place: Tensor | None, linear: nn.Linear, pairs: PairFeatures) -> Tensor:
     """The hidden layer of pairs that met, (P, D)."""
-    column = pairs.column if place is None else place[pairs.row, pairs.column]
-    return torch.relu(a[pairs.row] + b[column] + linear(pairs.values))
+    if b.dim() == 3:
+        column = b[pairs.row, pairs.column]
+    else:
+        column = b[pairs.column if place is None else place[pairs.row, pairs.column]]
+    return torch.relu(a[pairs.row] + column + linear(pairs.values))
 
 
 class NodeDecoder(nn.Module):

@@ -36,7 +36,7 @@ def historical_negatives(
     """
     batch = history.store[stretch.first : stretch.end]
     generator = _generator(seed, stretch)
-    begin, end = history.arrived(since), history.arrived(stretch.cut)
+    begin, end = int(history.arrived(since)), int(history.arrived(stretch.cut))
     present = history.arrival[history.find(batch.src, batch.dst).unique()]
     present = present[(present >= begin) & (present < end)].sort().values - begin
     wanted, there = len(batch) * count, max(0, end - begin - len(present))
@@ -65,7 +65,7 @@ class AllDestinations:
     """
 
     def __init__(self, store: EventStore, pool: Tensor) -> None:
-        self.store, self.pool = store, pool
+        self.store, self.pool, self.width = store, pool, len(pool)
         moments = torch.stack((store.before(store.time), store.src), dim=1)
         _, self._moment = torch.unique(moments, dim=0, return_inverse=True)
         groups = int(self._moment.max()) + 1 if len(store) else 0
@@ -83,6 +83,19 @@ class AllDestinations:
         inside = self.pool[column] == true
         negatives = self.pool.repeat(len(batch), 1)
         negatives[row[inside], column[inside]] = -1
+        return _batch(batch, stretch, batch.src[:, None].expand_as(negatives), negatives)
+
+
+class ListedDestinations:
+    """The negatives that a published set lists for its events: `listed` (Q, N) from event `first` on, -1 for none."""
+
+    def __init__(self, store: EventStore, first: int, listed: Tensor) -> None:
+        self.store, self.first, self.listed, self.width = store, first, listed, listed.shape[1]
+
+    def __call__(self, stretch: Stretch) -> LinkBatch:
+        """The events of `stretch`, each with its N negatives."""
+        batch = self.store[stretch.first : stretch.end]
+        negatives = self.listed[stretch.first - self.first : stretch.end - self.first]
         return _batch(batch, stretch, batch.src[:, None].expand_as(negatives), negatives)
 
 

@@ -49,15 +49,30 @@ def recency_then_popularity(history: PairHistory, number: Tensor, decay: float =
 
     def rule(batch: LinkBatch) -> Tensor:
         scores = recency(batch)
-        if not batch.cut:
+        cut = torch.as_tensor(batch.cut).view(-1, 1)  # (1, 1) or (B, 1)
+        least, most = int(cut.min()), int(cut.max())
+        if not most:
             return scores
-        begin = int(torch.searchsorted(number, number[batch.cut - 1] - reach))
-        age = number[batch.cut - 1] - number[begin : batch.cut]
-        popularity = torch.bincount(store.dst[begin : batch.cut], decay ** age.double(), minlength=store.nodes)
+        now = number[(cut - 1).clamp(min=0)]
+        # What all cuts share is summed once, what comes between the least and each is counted on top.
+        start = now.min()
+        begin = int(torch.searchsorted(number, start - reach))
+        weight = decay ** (start - number[begin:least]).double()
+        shared = torch.bincount(store.dst[begin:least], weight, minlength=store.nodes)
+        met, column = torch.unique(store.dst[least:most], return_inverse=True)
+        since = torch.zeros(len(cut), len(met) + 1, dtype=torch.float64)  # the last column is for all that are not met
+        for batch_number in number[least:most].unique():
+            events = torch.zeros(most - least + 1, len(met) + 1, dtype=torch.int64)
+            there = (number[least:most] == batch_number).nonzero().squeeze(1)
+            events[there + 1, column[there]] = 1
+            since += decay ** (now - batch_number).double() * events.cumsum(0)[(cut - least).squeeze(1)]
+        place = torch.full((store.nodes,), len(met)).index_copy(0, met, torch.arange(len(met)))
         _, dst = batch.candidates()
         known = (dst >= 0) & (dst < store.nodes)
-        below = popularity / (1 + popularity.max())  # below 1, the least that recency gives
-        return torch.where(scores > 0, scores, torch.where(known, below[torch.where(known, dst, 0)], 0.0))
+        dst = torch.where(known, dst, 0)
+        popularity = shared[dst] * decay ** (now - start).double() + since.expand(len(dst), -1).gather(1, place[dst])
+        below = popularity / (1 + cut)  # below 1, the least that recency gives
+        return torch.where(scores > 0, scores, torch.where(known, below, 0.0))
 
     return rule
 

@@ -52,28 +52,32 @@ class Partners:
         first = self.meetings.event[self.meetings.offsets[:-1]]
         self.beginnings = GroupedEvents(pairs // nodes, first, store.nodes, count)
 
-    def met(self, nodes: Tensor, cut: int) -> Met:
-        """Whom `nodes` (B,) had met before `cut`: all of them, row by row."""
+    def met(self, nodes: Tensor, cut: Tensor | int) -> Met:
+        """Whom `nodes` (B,) had met before `cut`, one for all or one each, (B,): all of them, row by row."""
         inside = nodes.clamp(max=self.nodes)  # one past the last has no partners
         first, end = self.offsets[inside], self.offsets[(inside + 1).clamp(max=self.nodes + 1)]
         size = end - first
         row = torch.repeat_interleave(size)
         pair = torch.arange(len(row)) + (first - size.cumsum(0) + size)[row]
-        begin, upto = self.meetings.span(pair, cut)
+        begin, upto = self.meetings.span(pair, torch.as_tensor(cut).expand(len(nodes))[row])
         there = upto > begin
         return Met(row[there], self.partner[pair[there]], (upto - begin)[there], self.meetings.event[upto[there] - 1])
 
-    def later_partners(self, nodes: Tensor, last: Tensor, cut: int) -> Tensor:
-        """How many partners `nodes` (P,) met later than event `last` (P,) and before `cut`."""
-        asked, group = torch.unique(nodes, return_inverse=True)
-        met, step = self.met(asked, cut), len(self.moment) + 1
+    def later_partners(self, nodes: Tensor, last: Tensor, cut: Tensor | int) -> Tensor:
+        """How many partners `nodes` (P,) met later than event `last` (P,) and before `cut`, one for all or (P,).
+
+        Takes memory for all partners of each distinct (node, cut).
+        """
+        step = len(self.moment) + 1
+        asked, group = torch.unique(nodes * step + cut, return_inverse=True)
+        met = self.met(asked // step, asked % step)
         keys = (met.row * step + self.moment[met.last]).sort().values
         upto = torch.searchsorted(keys, group * step + self.moment[last], right=True)
         return torch.searchsorted(keys, (group + 1) * step) - upto
 
-    def later_events(self, nodes: Tensor, last: Tensor, cut: int) -> Tensor:
-        """How many events `nodes` (P,) had later than event `last` (P,) and before `cut`."""
-        after = torch.searchsorted(self.moment, self.moment[last], right=True).clamp(max=cut)
+    def later_events(self, nodes: Tensor, last: Tensor, cut: Tensor | int) -> Tensor:
+        """How many events `nodes` (P,) had later than event `last` (P,) and before `cut`, one for all or (P,)."""
+        after = torch.minimum(torch.searchsorted(self.moment, self.moment[last], right=True), torch.as_tensor(cut))
         return self.events.count(nodes, cut) - self.events.count(nodes, after)
 
 
@@ -81,11 +85,12 @@ class PairTable:
     """The meetings of every pair and the activity of every node.
 
     Undirected, (u, v) and (v, u) are one pair. `reciprocal` tells of (v, u) beside (u, v), for directed graphs where
-    the one answers the other. `window` is the unit of the lookbacks, in events.
+    the one answers the other. `window` is the unit of the lookbacks, in events. All is asked as of a cut, one for all
+    or one for each, as positions in `store`.
     """
 
     def __init__(self, store: EventStore, window: int, *, directed: bool = True, reciprocal: bool = False) -> None:
-        self.time, self.nodes, self.directed = store.time, store.nodes, directed
+        self.store, self.directed = store, directed
         self.lookbacks = [max(1, int(window * share)) for share in LOOKBACKS]
         event = torch.arange(len(store))
         if directed:
@@ -100,8 +105,10 @@ class PairTable:
             both = Partners(store, *ends, torch.cat((event, event[other])))
             self.roles, self.sides = (both,), ((both, both),)
 
-    def features(self, src: Tensor, dst: Tensor, time: Tensor, cut: int, unit: float) -> PairFeatures:
-        """What the first `cut` events tell of pairs that met, for src and time (B,), dst (B, K) or (1, K).
+    def features(self, src: Tensor, dst: Tensor, time: Tensor, cut: Tensor | int, unit: float) -> PairFeatures:
+        """What the first `cut` events, of all or of each (B,), tell of pairs that met.
+
+        Pairs are those of src (B,) at time (B,) with dst (B, K) or (1, K).
 
         Seven numbers: 1; log1p of the time since they met last in `unit`, divided by 10; log1p of how often they met;
         1 / (1 + the number of partners that the source met later); the share of the source's events that were theirs;
@@ -109,7 +116,8 @@ class PairTable:
         time, so that events of one time count alike. Undirected they are the mean of the views from both ends;
         reciprocal, those of (v, u) follow, and each half is 0 where there is nothing to tell.
         """
-        span = max(self.nodes, int(dst.max()) + 1 if dst.numel() else 0)
+        cut = torch.as_tensor(cut).expand(len(src))
+        span = max(self.store.nodes, int(dst.max()) + 1 if dst.numel() else 0)
         found = [self._met(own, other, src, time, cut, unit) for own, other in self.sides]
         keys = [met.row * span + met.partner for met, _ in found]
         known, place = torch.unique(torch.cat(keys), return_inverse=True)
@@ -124,11 +132,11 @@ class PairTable:
         return PairFeatures(hit // dst.shape[1], hit % dst.shape[1], values[at[hit]].flatten(1))
 
     def _met(
-        self, own: Partners, other: Partners, src: Tensor, time: Tensor, cut: int, unit: float
+        self, own: Partners, other: Partners, src: Tensor, time: Tensor, cuts: Tensor, unit: float
     ) -> tuple[Met, Tensor]:
-        met = own.met(src, cut)
-        node, last = src[met.row], met.last
-        gap = (time[met.row] - self.time[last]).float()
+        met = own.met(src, cuts)
+        node, last, cut = src[met.row], met.last, cuts[met.row]
+        gap = (time[met.row] - self.store.time[last]).float()
         near, there = own.later_partners(node, last, cut), other.later_events(met.partner, last, cut)
         told = self._told(met, gap / unit, own.events.count(node, cut), near, own.later_events(node, last, cut), there)
         if self.directed:
@@ -153,23 +161,34 @@ class PairTable:
             dim=1,
         )
 
-    def activity(self, nodes: Tensor, cut: int, unit: float) -> Tensor:
-        """What the first `cut` events tell of `nodes` (R,): (R, F) float32, 0 for those without events.
+    def activity(self, nodes: Tensor, cut: Tensor | int, unit: float) -> Tensor:
+        """What the first `cut` events tell of `nodes`: (…, F) float32, 0 for those without events.
 
-        For each role, sender and receiver: log1p of how many events it had among the last ones, for each lookback and
-        at all, divided by 3; the same of how many new partners it met; 1 - log1p of the time since its last event in
-        `unit`, divided by 10. A lookback that would begin within a time takes in all events of that time.
+        The shape of `nodes` and that of a tensor `cut` broadcast; a row of nodes (1, K) at a column of cuts (B, 1) is
+        the fast one of many nodes. For each role, sender and receiver: log1p of how many events the node had among the
+        last ones, for each lookback and at all, divided by 3; the same of how many new partners it met; 1 - log1p of
+        the time since its last event in `unit`, divided by 10. A lookback that would begin within a time takes in all
+        events of that time.
         """
-        if not cut:
-            return torch.zeros(len(nodes), NODE_FEATURES * len(self.roles))
-        moment = self.roles[0].moment
-        begins = torch.tensor([[int(moment[cut - length]) if length < cut else 0] for length in self.lookbacks] + [[0]])
+        time, cut = self.store.time, torch.as_tensor(cut)
+        shape = torch.broadcast_shapes(nodes.shape, cut.shape)
+        if not len(time):
+            return torch.zeros(*shape, NODE_FEATURES * len(self.roles))
+        cut = cut.view(*[1] * (len(shape) - cut.dim()), *cut.shape)
+        begins = [self.roles[0].moment[(cut - length).clamp(min=0)] for length in self.lookbacks]  # 0 where it is less
+        ends = torch.stack((*begins, cut))
+        table = len(shape) == 2 and nodes.shape[0] == 1 and cut.shape[1] == 1
+        now = time[(cut - 1).clamp(min=0)]
         told = []
         for role in self.roles:
-            for kind in (role.events, role.beginnings):
-                number = kind.count(nodes, cut) - kind.count(nodes, begins)  # (lookbacks + 1, R)
-                told.append(torch.log1p(number.float()) / 3)
-            last = role.events.last(nodes, cut)
-            age = (self.time[cut - 1] - self.time[last]).float() / unit
+            events, partners = (
+                kind.counts(nodes[0], ends.flatten()).view(-1, *shape) if table else kind.count(nodes, ends)
+                for kind in (role.events, role.beginnings)
+            )
+            for number in (events, partners):
+                within = torch.cat((number[-1] - number[:-1], number[-1:]))  # (lookbacks + 1, …)
+                told.append(torch.log1p(within.float()) / 3)
+            last = role.events.nth(nodes, events[-1])
+            age = (now - time[last]).float() / unit
             told.append(torch.where(last >= 0, 1 - torch.log1p(age) / 10, 0.0)[None])
-        return torch.cat(told).T
+        return torch.cat(told).movedim(0, -1)

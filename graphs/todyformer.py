@@ -29,7 +29,8 @@ Ours, where the paper is silent or could not be checked:
 - what the decoder is told beside embeddings, which is no part of the method: of pairs that met, how often, how lately
   and before whom (the pair channel), and of each node how many events and new partners it had lately. It knows thus
   what the best simple rules know, and so does the control without blocks. `pair_history="none"` tells nothing of
-  either and is the paper's.
+  either and is the paper's. With `cut="query"` this is told as of each query's own time, the events of its batch
+  before it included, as the protocols do that score one query after the other; the window stays that of the batch.
 """
 
 from dataclasses import dataclass
@@ -51,8 +52,10 @@ ReadOut = Literal["last", "mean", "last+mean"]
 Layout = Literal["residual", "published"]
 PairHistories = Literal["none", "window", "all"]
 Decoder = Literal["product", "published"]
+Cut = Literal["batch", "query"]
 
 SCORES_AT_ONCE = 2**20  # pairs scored together outside of training
+OWN_AT_ONCE = 2**15  # the same where a candidate's activity differs from query to query, as does its vector then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ class TodyformerConfig:
     decoder: Decoder = "product"
     pair_history: PairHistories = "all"  # how far back the decoder knows meetings of pairs and activity of nodes
     reciprocal: bool = True  # whether it knows those of (v, u), too; undirected, they are the same
+    cut: Cut = "batch"  # as of when: the first event of the batch, or each query's own time
 
     def __post_init__(self) -> None:
         least = {"window": 1, "patches": 1, "width": 1, "blocks": 0, "local_layers": 1, "global_layers": 0}
@@ -116,6 +120,11 @@ class TodyformerConfig:
                     f'todyformer: model.{name} "{getattr(self, name)}" is not known.',
                     f"Set model.{name} to {' or '.join(get_args(kinds))}.",
                 )
+        if self.cut == "query" and self.pair_history != "all":
+            raise EventError(
+                f'todyformer: model.cut "query" has no effect with model.pair_history "{self.pair_history}".',
+                "Set model.pair_history=all, or model.cut=batch.",
+            )
 
 
 CHOICES = {
@@ -125,6 +134,7 @@ CHOICES = {
     "layout": Layout,
     "decoder": Decoder,
     "pair_history": PairHistories,
+    "cut": Cut,
 }
 
 
@@ -145,11 +155,14 @@ class GraphShape(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a group of queries may see: all of it strictly before the earliest of them."""
+    """What a group of queries may see: all of it strictly before the earliest of them.
+
+    With `cut="query"` each of them may see the events of `pairs` up to its own time.
+    """
 
     graph: WindowGraph
     pairs: PairTable | None
-    cut: int  # events of `pairs` that may be seen
+    cut: int  # events of `pairs` that all of them may see
 
 
 class History:
@@ -317,8 +330,9 @@ class TodyformerEncoder(nn.Module):
 class Todyformer(nn.Module):
     """Scores links from the encoding of a window: `History(store, config).until(time)` in, scores out.
 
-    All queries of a call share one window, which must end before the earliest of them; a query does not see what
-    came between, so how many are scored together is part of the model's behaviour (200 in training and here).
+    All queries of a call share one window, which must end before the earliest of them; the encoder does not see what
+    came between, nor, unless `cut="query"`, does the decoder. So how many are scored together is part of the model's
+    behaviour (200 in training and here).
     """
 
     def __init__(self, shape: GraphShape, config: TodyformerConfig) -> None:
@@ -356,25 +370,30 @@ class Todyformer(nn.Module):
         check_later(time, encoding)
         if not len(src):
             return self.encoder.norm.weight.new_zeros(0, dst.shape[1])
-        rows = len(src) if torch.is_grad_enabled() else max(1, SCORES_AT_ONCE // max(1, dst.shape[1]))
+        own = view.pairs is not None and self.config.cut == "query"
+        at_once = OWN_AT_ONCE if own else SCORES_AT_ONCE
+        rows = len(src) if torch.is_grad_enabled() else max(1, at_once // max(1, dst.shape[1]))
         nodes, place = (dst[0], None) if len(dst) == 1 else distinct(dst)
-        unit = self.shape.time_scale / self.config.window
-        table = view.pairs
-
-        def ends(ids: Tensor) -> Ends:
-            told = None if table is None else table.activity(ids, view.cut, unit)
-            return self.encoder.ends(encoding, ids, encoding.last_time, told)
-
-        destination, parts = ends(nodes), []
+        destination = self.encoder.ends(encoding, nodes, encoding.last_time)
+        dtype = destination.state.dtype
+        unit, table = self.shape.time_scale / self.config.window, view.pairs
+        if table is not None and not own:
+            destination = destination._replace(activity=table.activity(nodes, view.cut, unit).to(dtype))
+        parts = []
         for part in torch.arange(len(src)).split(rows):
-            some = place if place is None else place[part]
-            pairs = None
+            u, at = src[part], time[part]
+            v, some = (dst, None) if place is None else (dst[part], place[part])
+            told = pairs = None
             if table is not None:
-                pairs = table.features(src[part], dst if some is None else dst[part], time[part], view.cut, unit)
-                pairs = pairs._replace(values=pairs.values.to(destination.state.dtype))
-            since = time[part] - encoding.last_time if len(encoding.nodes) else torch.zeros_like(time[part])
-            lead = self.encoder.spans(since, destination.state.dtype)
-            parts.append(self.decoder(ends(src[part]), destination, lead, some, pairs))
+                cut = table.store.before(at) if own else torch.full_like(u, view.cut)
+                told, pairs = table.activity(u, cut, unit), table.features(u, v, at, cut, unit)
+                pairs = pairs._replace(values=pairs.values.to(dtype))
+                if own:
+                    activity = table.activity(v, cut[:, None], unit)
+                    destination = destination._replace(activity=activity.to(dtype))
+            source = self.encoder.ends(encoding, u, encoding.last_time, told)
+            lead = self.encoder.spans(at - encoding.last_time if len(encoding.nodes) else torch.zeros_like(at), dtype)
+            parts.append(self.decoder(source, destination, lead, some, pairs))
         return torch.cat(parts)
 
 

@@ -282,6 +282,8 @@ def test_what_cannot_be_done_is_refused_before_anything_is_tracked(client: mlflo
         forecast.backtest(TABLE, model, levels=(20,))
     with pytest.raises(UsageError, match="There is no model called 'itransformr'"):
         forecast.backtest(TABLE, "itransformr")
+    with pytest.raises(UsageError, match="darts-gt learns graphs here"):
+        forecast.backtest(TABLE, "darts-gt", settings=["data.kind=graphs"])
     with pytest.raises(UsageError, match="--step 0"):
         forecast.backtest(TABLE, model, step=0)
     assert len(client.search_runs([e.experiment_id for e in client.search_experiments()])) == before

@@ -382,6 +382,7 @@ WRONG_CALLS = {
         "not scored alike",
         "data.split",
     ),
+    "a model of links": (["--models", "linear,todyformer"], "todyformer learns links", "fit DATA --model todyformer"),
     "a table to an unknown format": (["--models", "linear", "-o", "table.txt"], "table.txt", ".parquet"),
     "a table over the data": (["--models", "linear", "-o", "small.csv"], "small.csv", "-o"),
 }

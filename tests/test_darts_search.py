@@ -20,6 +20,7 @@ from graphs.darts_search import (
     asked,
     begin_epoch,
     choose_by_removal,
+    excess,
     logit_step,
     mean_loss,
     optimizers,
@@ -285,8 +286,13 @@ def test_what_batches_ask_is_a_covariance_of_labels_and_outputs_for_every_layer_
     begin_epoch(net, optimizers(net).logits, 0)
     before, state = snapshot(net.logits()), torch.get_rng_state()
     fixed = [mixture.fixed for mixture in net.mixtures]
+
+    def loss(outputs: Tensor, target: Tensor) -> Tensor:
+        return ((1 - 2 * target) * outputs).mean()
+
     for target in (lambda t: t, torch.ones_like):
-        more = asked(net, [(batch, target(t)) for batch, t in data], lambda out, t: ((1 - 2 * t) * out).mean())
+        batches = [(batch, target(t)) for batch, t in data]
+        more = asked(net, batches, lambda batch, draw: excess(net(batch[0]), batch[1], loss, draw))
         assert more.shape == (3, 3, 3) and torch.equal(more[:, 0], more[:, 1])
         assert more.sum(dim=2).abs().max() < 1e-6
         if target is torch.ones_like:
@@ -337,8 +343,13 @@ def test_a_layer_is_decided_by_margin_and_evidence_together() -> None:
     architecture = Architecture.of(table, THREE[:2], asked=more, fallback="CustomGatedGCN")
     assert architecture.undecided == (1, 2, 3)  # no margin, no evidence, evidence against
     assert architecture.operators == ("GINE",) + ("CustomGatedGCN",) * 3
+    assert architecture.verdicts[0].startswith("decided: margin 0.200, evidence ")
+    assert architecture.verdicts[1].startswith("undecided: margin 0.000 < 0.01, evidence ")
+    assert " < 3; filled with CustomGatedGCN, the fallback" in architecture.verdicts[2]
     assert architecture.evidence[0] == architecture.evidence[1] == -architecture.evidence[3] > 3.0
-    assert Architecture.of(table, THREE[:2]).undecided == (1,)
+    plain = Architecture.of(table, THREE[:2])
+    assert plain.undecided == (1,) and plain.verdicts[0] == "decided: margin 0.200"
+    assert plain.verdicts[1] == "undecided: margin 0.000 < 0.01; filled with GINE, the most probable"
     assert Architecture.of(table, THREE[:2], asked=more, min_evidence=-9.0).undecided == (1,)
 
 
@@ -346,11 +357,15 @@ def test_an_architecture_survives_its_document() -> None:
     table = torch.rand(3, 3, dtype=torch.float64).softmax(dim=1)
     architecture = Architecture.of(
         table, THREE, asked=torch.randn(4, 3, 3), trajectory=[table, table], seconds=1.5, min_margin=0.02,
-        min_evidence=2.5,
+        min_evidence=2.5, fallback="GATV2",
     )  # fmt: skip
     assert Architecture.from_json(architecture.to_json()) == architecture
     document = json.loads(architecture.to_json())
-    assert len(document["evidence"]) == 3 and document["undecided"] == list(architecture.undecided)
+    assert (
+        document["verdicts"] == list(architecture.verdicts)
+        and len(document["evidence"]) == 3
+        and document["undecided"] == list(architecture.undecided)
+    )
     older = {name: value for name, value in document.items() if "evidence" not in name}
     assert Architecture.from_json(json.dumps(older)).evidence == ()
     net = DartsGT(SHAPE, config(3, architecture=architecture.operators))

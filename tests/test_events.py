@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from graphs.events import EventError, EventStore, Stretch, split_at_quantiles, stretches
-from graphs.history import PairHistory
+from graphs.history import GroupedEvents, PairHistory
 from graphs.negatives import AllDestinations, historical_negatives, inductive_negatives, random_negatives
 from graphs.neighbors import NeighborIndex
 
@@ -298,6 +298,18 @@ def test_meetings_equal_a_loop(directed: bool, rows: Rows, cut: int) -> None:
     assert history.arrived(cut) == len(kinds)
     first = zip(*(side.tolist() for side in history.members(history.arrivals[: len(kinds)])), strict=True)
     assert set(first) == kinds
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=6), groups=st.lists(st.integers(-1, NODES), max_size=8))
+def test_a_table_of_counts_is_one_of_single_counts(rows: Rows, cuts: list[int], groups: list[int]) -> None:
+    store = stored(rows)
+    kept = torch.arange(len(store)) % 3 > 0  # not every event is an entry
+    events = GroupedEvents(store.src[kept], kept.nonzero().squeeze(1), NODES, len(store))
+    group, cut = torch.tensor(groups, dtype=torch.int64), torch.tensor(cuts, dtype=torch.int64)
+    single = events.count(group[None], cut[:, None])
+    assert torch.equal(events.counts(group, cut), single)
+    assert torch.equal(events.nth(group[None], single), events.last(group[None], cut[:, None]))
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,6 +1,7 @@
 """A fit on graphs with labels, from a table to a registered model: what is told, kept, and never seen in training."""
 
 import dataclasses
+import html
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -14,15 +15,19 @@ import torch
 
 import forecast
 from forecast.config import from_dict, resolve
-from forecast.data.graph_table import GraphData
+from forecast.console import Progress
+from forecast.data.graph_table import GraphData, read_graphs
 from forecast.data.made import made
 from forecast.errors import DataError, UsageError
 from forecast.gate import HIGHER
-from forecast.graph_labels import learning, story
+from forecast.graph_labels import kept_positions, learning, story
 from forecast.graph_labels.baselines import BASELINES, baselines
+from forecast.graph_labels.fitted import Reader, outputs
 from forecast.graph_labels.settings import GraphTrack, GraphTrain
-from forecast.kinds import kind_of
+from forecast.kinds import Silent, kind_of
+from forecast.searching import with_operators
 from graphs.graph_operators import PUBLISHED
+from graphs.graph_store import GraphStore
 from graphs.graph_tasks import METRICS, TASKS, GraphTask
 from graphs.molecule_like import molecule_like
 
@@ -89,7 +94,12 @@ def test_the_document_tells_scores_controls_and_the_search(run: Any) -> None:
     assert document["scores"]["prior"]["auc"] == 0.5
     assert document["split"] == {"train": 160, "validation": 20, "test": 20}
     assert document["metric"] == "auc" and document["data"]["task"] == "graph_binary"
-    assert document["operators"] == document["search"]["operators"] and len(document["search"]["margins"]) == 2
+    found = document["search"]
+    assert document["operators"] == found["operators"] and len(found["margins"]) == len(found["evidence"]) == 2
+    for number, verdict in enumerate(found["verdicts"], start=1):
+        assert verdict.startswith("undecided: " if number in found["undecided"] else "decided: ")
+        assert html.escape(verdict) in run.report
+    assert "cut" not in document
     assert json.loads(json.dumps(document)) == document
 
 
@@ -145,7 +155,7 @@ def test_what_chance_and_labels_of_the_test_part_are_never_reaches_training() ->
         found = found_in(one, *QUICK)
         config, prepared = found.config, found.prepared
         searched.append(learning.search(prepared, config.model, config.train).probabilities)
-        named = story._with(config, ("GINE", "GATV2"))
+        named = with_operators(config, ("GINE", "GATV2"))
         weights.append(learning.learn(prepared, named.model, config.train).network.state_dict())
         answers.append([rule(prepared.parts["test"]) for rule in baselines(prepared).values()])
     assert searched[0] == searched[1]
@@ -182,8 +192,9 @@ def test_what_was_stopped_and_resumed_ends_as_if_unbroken(tmp_path: Path) -> Non
         learning.search(prepared, config.model, train, checkpoint=path, on_epoch=stop)
     assert path.exists()
     resumed = learning.search(prepared, config.model, train, checkpoint=path)
-    assert resumed == whole and len(whole.trajectory) == 3
-    named = story._with(config, ("GATV2", "CustomGatedGCN")).model
+    assert dataclasses.replace(resumed, seconds=whole.seconds) == whole and len(whole.trajectory) == 3
+    assert len(whole.evidence) == 2
+    named = with_operators(config, ("GATV2", "CustomGatedGCN")).model
     first = learning.learn(prepared, named, train)
     path = tmp_path / "last.ckpt"
     with pytest.raises(StopError):
@@ -192,6 +203,77 @@ def test_what_was_stopped_and_resumed_ends_as_if_unbroken(tmp_path: Path) -> Non
     states = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert first.curve == second.curve
+
+
+class Stop(Silent):
+    """Ends a fit as Ctrl-C would, at a stage."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def stage(self, text: str) -> None:
+        if self.at in text:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["search epoch 2", "training darts-gt", "training the control"])
+def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(
+    desk: Path, client: "MlflowClient", at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*QUICK, "model.search_epochs=3")
+    whole = forecast.fit(molecules(), "darts-gt", settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        forecast.fit(molecules(), "darts-gt", settings=settings, progress=Stop(at))
+    (killed,) = client.search_runs(["1"], "attributes.status = 'KILLED'", max_results=1)
+    if at != "search epoch 2":  # a search that had ended is not carried out again
+        monkeypatch.setattr(learning, "search", None)
+    resumed = forecast.fit(molecules(), resume=killed.info.run_id)
+    for part in ("search", "scores", "validation", "controls"):
+        assert resumed.document[part] == whole.document[part]
+    weights, others = (one.fitted.network.state_dict() for one in (whole, resumed))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_time_limit_ends_in_a_model_that_answers_and_tells_what_was_cut(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (*SMALL, "model.search_epochs=3", "train.epochs=4", "train.batch_size=16", "model.candidates=GINE,None")
+    run = forecast.fit(molecules(), "darts-gt", settings=settings, time_limit=1e-6, progress=Progress())
+    cut = run.document["cut"]
+    assert cut[:2] == ["search after 1 of 3 epochs", "darts-gt after 1 of 4 epochs"]
+    assert {"all-GINE after 1 of 4 epochs", "all-None after 1 of 4 epochs"} >= set(cut[2:]) > set()
+    assert "; ".join(cut) in run.report and f"cut short by the time limit: {'; '.join(cut)}" in capsys.readouterr().out
+    assert run.document["search"]["undecided"] == [1, 2] and len(run.document["search"]["evidence"]) == 2
+    assert run.predict(molecules(5, seed=1))["y"].is_finite().all()
+
+
+@pytest.mark.parametrize("kind", ["rwse", "lappe"])
+def test_positions_are_computed_once_for_the_same_edges(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept_positions, "WORTH", 1)
+    table, settings = molecules(30), (*GINE, f"model.positions={kind}")
+    first = found_in(table, *settings).prepared.parts["train"]
+    (kept,) = kept_positions.folder().iterdir()
+
+    def again(table: pl.DataFrame, *settings: str) -> GraphStore:
+        return found_in(table, *settings).prepared.parts["train"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "with_positions", None)
+        relabelled = again(table.with_columns(y=pl.col("y") + 1), *settings)
+        for name in ("walks", "eigenvectors", "eigenvalues"):
+            assert torch.equal(getattr(first, name).nan_to_num(9), getattr(relabelled, name).nan_to_num(9))
+        for other, changed in ((table[::-1], settings), (table, (*settings, "model.position_count=5"))):
+            with pytest.raises(TypeError):  # another order, another count: computed, not read
+                again(other, *changed)
+    kept.write_bytes(b"damaged")
+    assert torch.equal(again(table, *settings).walks, first.walks) and kept.stat().st_size > 100
+    assert [path.suffix for path in kept.parent.iterdir()] == [".safetensors"]
+    kept.unlink(), kept.parent.rmdir(), kept.parent.touch()  # where nothing can be kept, a fit goes on
+    assert torch.equal(again(table, *settings).walks, first.walks)
 
 
 def test_a_linear_model_finds_what_is_linear_in_counts_and_means() -> None:
@@ -225,6 +307,61 @@ def test_where_the_metric_says_nothing_on_validation_the_loss_chooses_the_epoch(
         found = found_in(said, *GINE)
         learned = learning.learn(found.prepared, found.config.model, found.config.train)
         assert learned.validated_by == by and learned.best_epoch in (1, 2)
+
+
+def test_graphs_of_one_node_without_edges_with_loops_and_repeated_edges_are_searched_and_trained_on() -> None:
+    table = molecules(100)
+    odd = pl.DataFrame(
+        {
+            "node_feat": [[[1]], [[1], [2]], [[1], [2]], [[3], [2]]] * 5,
+            "edge_index": [[[], []], [[], []], [[0, 0, 1, 1], [1, 1, 0, 0]], [[0, 1, 1], [0, 1, 0]]] * 5,
+            "edge_feat": [[], [], [[1]] * 4, [[2]] * 3] * 5,
+            "y": [0.1, 0.2, 0.3, 0.4] * 5,
+        },
+        schema=table.schema,
+    )
+    found = found_in(pl.concat([table, odd]), *QUICK)
+    prepared, config = found.prepared, found.config
+    sought = learning.search(prepared, config.model, config.train)
+    assert np.isfinite(sought.probabilities).all() and np.isfinite(sought.evidence).all()
+    learned = learning.learn(prepared, with_operators(config, sought.operators).model, config.train)
+    assert all(np.isfinite(loss) and np.isfinite(value) for _, loss, value in learned.curve)
+    assert outputs(learned.network, prepared.reader.read(read_graphs(odd, labelled=False).store)[0]).isfinite().all()
+
+
+@pytest.mark.parametrize("absent", ["train", "validation", "test"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_class_that_a_part_has_not_is_learned_and_scored_without(absent: str, classes: int) -> None:
+    """The last class: the loss chooses the epoch where AUC cannot, and a score of nothing is no number."""
+    parts = ["train"] * 60 + ["validation"] * 20 + ["test"] * 20
+    labels = [number % classes for number in range(100)]
+    told = [min(label, classes - 2) if part == absent else label for part, label in zip(parts, labels, strict=True)]
+    table = molecules(100).with_columns(split=pl.Series(parts), y=pl.Series(told))
+    found = found_in(table, *QUICK, "model.layers=1", "model.search_epochs=1", "train.epochs=1")
+    prepared, config = found.prepared, found.config
+    assert (prepared.task.name, prepared.task.outputs) == (
+        ("graph_binary", 1) if classes == 2 else ("graph_multiclass", 3)
+    )
+    sought = learning.search(prepared, config.model, config.train)
+    assert np.isfinite(sought.probabilities).all() and np.isfinite(sought.evidence).all()
+    learned = learning.learn(prepared, with_operators(config, sought.operators).model, config.train)
+    assert learned.validated_by == ("accuracy" if classes == 3 else "loss" if absent == "validation" else "auc")
+    test = prepared.parts["test"]
+    answers = [rule(test) for rule in baselines(prepared).values()] + [outputs(learned.network, test)]
+    for answer in answers:
+        scores = prepared.task.scores(answer, test.targets)
+        assert answer.isfinite().all()
+        assert all(np.isfinite(value) != (classes == 2 and absent == "test") for value in scores.values())
+
+
+def test_a_fit_whose_test_part_has_one_class_says_that_nothing_can_be_said(desk: Path) -> None:
+    parts = ["train"] * 60 + ["validation"] * 20 + ["test"] * 20
+    one = pl.when(pl.col("split") == "test").then(0).otherwise(pl.int_range(100) % 2)
+    run = forecast.fit(
+        molecules(100).with_columns(split=pl.Series(parts)).with_columns(y=one), "darts-gt", settings=GINE
+    )
+    assert run.document["scores"]["darts-gt"] == {"auc": None, "ap": None}
+    assert "Nothing can be said of darts-gt" in run.report
 
 
 def test_a_network_learns_what_no_linear_model_of_means_can_tell() -> None:

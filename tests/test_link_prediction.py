@@ -111,8 +111,9 @@ def since(count: int = 30, seed: int = 2) -> pl.DataFrame:
         {"pair_history": "window", "node_input": "embedding"},
         {"bipartite": False, "numbers": False},
         {"numbers": True},
+        {"cut": "query"},
     ],
-    ids=["all", "features", "window", "one-kind", "numbers"],
+    ids=["all", "features", "window", "one-kind", "numbers", "own-cut"],
 )
 def test_saved_and_loaded_it_answers_the_same_bits(tmp_path: Path, given: dict[str, Any]) -> None:
     one = fitted(**given)

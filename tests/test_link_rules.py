@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphs import edgebank, pair_rules
 from graphs.encodings import CosineTimeEncoding
-from graphs.evaluation import LinkRule, rank_links, scored, separate_links
+from graphs.evaluation import LinkRule, at_own_time, rank_links, scored, separate_links
 from graphs.events import EventStore, LinkBatch, stretches
 from graphs.history import PairHistory
 from graphs.metrics import area_under_curve, average_precision, hits, ranks, reciprocal_rank
@@ -239,6 +239,40 @@ def test_rules_equal_a_loop_over_the_past(rows: list[tuple[int, int, int]], cut:
             assert found["recency"][u, v] == before
 
 
+@settings(deadline=None, max_examples=50)
+@given(ROWS, st.integers(0, 25))
+def test_at_its_own_time_an_event_scores_as_it_does_alone(rows: list[tuple[int, int, int]], first: int) -> None:
+    store = stored(rows)
+    first = min(first, len(store) - 1)
+    part = store[first:]
+    everyone = torch.arange(-1, 5).expand(len(part), -1)
+    batch = LinkBatch(part.src, part.dst, part.time, everyone, part.src[:, None].expand_as(everyone), 0)
+    for name, rule in rules_of(store).items():
+        found = at_own_time(rule, store)(batch)
+        for row in range(len(part)):
+            alone = LinkBatch(*(column[row : row + 1] for column in batch[:5]), int(store.before(part.time[row])))
+            # Sums of weights run in another order.
+            torch.testing.assert_close(found[row], rule(alone)[0], rtol=1e-12, atol=0)
+        same = [rule(batch._replace(cut=cut)) for cut in (first, torch.full((len(part), 1), first))]
+        assert torch.equal(*same), name
+
+
+@settings(deadline=None, max_examples=50)
+@given(ROWS, st.integers(1, 24))
+def test_at_its_own_time_nothing_from_there_on_moves_a_bit(rows: list[tuple[int, int, int]], row: int) -> None:
+    store = stored(rows)
+    row = min(row, len(store) - 1)
+    cut = int(store.before(store.time[row]))
+    later = torch.arange(len(store)) >= cut
+    forged = EventStore.of(torch.where(later, 3 - store.src, store.src), (store.dst + later) % 4, store.time, nodes=4)
+    everyone = torch.arange(4).expand(len(store), -1)
+    batch = LinkBatch(store.src, store.dst, store.time, everyone, store.src[:, None].expand_as(everyone), 0)
+    until = store.time <= store.time[row]
+    for name in rules_of(store):
+        found = [at_own_time(rules_of(events)[name], events)(batch)[until] for events in (store, forged)]
+        assert torch.equal(*found), name
+
+
 def test_popularity_ranks_pairs_that_never_met_below_those_that_did_and_forgets() -> None:
     store = EventStore.of([0, 0, 0, 0, 1, 2], [3, 3, 3, 4, 4, 5], range(6), nodes=7)
     numbers = pair_rules.batch_numbers([0, 3, 6], 2)
@@ -247,4 +281,4 @@ def test_popularity_ranks_pairs_that_never_met_below_those_that_did_and_forgets(
     batch = batch_of(store, [[3, 4, 5, 6, -1]], 4, 6)  # source 1 met 4 alone
     found = rule(batch)[0].tolist()
     popularity = {3: 2 * 0.5**3 + 0.5**2, 4: 2 * 0.5, 5: 1.0}
-    assert found == [5, *(popularity[3] / 2, 5, popularity[5] / 2), 0, 0]
+    assert found == [5, *(popularity[3] / 7, 5, popularity[5] / 7), 0, 0]  # at most one for each of six events

@@ -15,7 +15,7 @@ from forecast.links.scoring import BASELINES, LinkScores, baselines, one_negativ
 from graphs.evaluation import LinkRule
 from graphs.events import EventStore, LinkBatch, split_at_quantiles
 from graphs.metrics import area_under_curve, average_precision
-from graphs.todyformer import GraphShape, History, Todyformer, TodyformerConfig
+from graphs.todyformer import Cut, GraphShape, History, Todyformer, TodyformerConfig
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "temporal_graphs"
 NODES = 12
@@ -37,8 +37,8 @@ def affinity(batch: LinkBatch) -> Tensor:
     return ((src * 7 + dst * 5) % 6).double()
 
 
-def network(store: EventStore) -> LinkRule:
-    config = TodyformerConfig(window=30, patches=3, width=8, blocks=1)
+def network(store: EventStore, cut: Cut = "batch") -> LinkRule:
+    config = TodyformerConfig(window=30, patches=3, width=8, blocks=1, cut=cut)
     torch.manual_seed(0)
     return Ranker(Todyformer(GraphShape.of(store[:70], 30), config), History(store, config))
 
@@ -72,7 +72,7 @@ def test_precision_and_area_are_means_over_batches_of_events_and_one_other_desti
     parts, alone = parts_of(store), []
     for first in range(95, 120, 10):
         piece = batches.Stretch(first, min(first + 10, 120), 0)
-        batch = parts.everyone(piece)
+        batch = parts.rivals(piece)
         drawn = batch.negatives.gather(1, one_negative(batch, (4, first)))
         assert bool((drawn >= 0).all()) and not bool((drawn[:, 0] == batch.dst).any())
         positive, negative = ((batch.src * 7 + other * 5) % 6 for other in (batch.dst, drawn[:, 0]))
@@ -107,7 +107,7 @@ def test_confidence_is_the_share_of_the_first_and_right_whether_it_is_the_event(
     store = stream()
     parts, rule = parts_of(store), network(store)
     found = scored(rule, parts, size=25, shares=True)
-    batch = parts.everyone(batches.Stretch(95, 120, int(store.before(store.time[95]))))
+    batch = parts.rivals(batches.Stretch(95, 120, int(store.before(store.time[95]))))
     logits = rule(batch).clone()
     logits[:, 1:][batch.negatives < 0] = -torch.inf
     best, place = torch.softmax(logits.double(), dim=1).max(dim=1)
@@ -116,12 +116,14 @@ def test_confidence_is_the_share_of_the_first_and_right_whether_it_is_the_event(
     assert len(scored(rule, parts).confidence) == 0
 
 
-def test_network_and_rules_see_nothing_of_their_batchs_moment_or_later() -> None:
-    """Whatever happens from the first event of a batch on, its candidates score the same."""
+@pytest.mark.parametrize(("how", "row"), [("batch", 0), ("query", 0), ("query", 4), ("query", 9)])
+def test_network_and_rules_see_nothing_of_their_batchs_moment_or_of_their_own_or_later(how: Cut, row: int) -> None:
+    """Whatever happens from there on, candidates score the same."""
     store = stream()
-    cut = int(store.before(store.time[100]))
-    piece = batches.Stretch(100, 110, cut)
-    batch = parts_of(store).everyone(piece)
+    piece = batches.Stretch(100, 110, int(store.before(store.time[100])))
+    batch = parts_of(store).rivals(piece)
+    cut = int(store.before(batch.time[row]))
+    until = batch.time <= batch.time[row] if how == "query" else batch.time == batch.time
     later = torch.arange(len(store)) >= cut
     forged = EventStore.of(
         torch.where(later, (store.src + 5) % NODES, store.src),
@@ -131,9 +133,9 @@ def test_network_and_rules_see_nothing_of_their_batchs_moment_or_later() -> None
     )
 
     def scores(events: EventStore) -> dict[str, Tensor]:
-        rules = {"network": network(events), **baselines(parts_of(events), 10)}
+        rules = {"network": network(events, how), **baselines(parts_of(events), 10, how)}
         assert list(rules)[1:] == list(BASELINES)
-        return {name: rule(batch) for name, rule in rules.items()}
+        return {name: rule(batch)[until] for name, rule in rules.items()}
 
     mine, theirs = scores(store), scores(forged)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -23,7 +23,7 @@ from forecast.links.scoring import score
 from forecast.links.settings import LinkTrack, LinkTrain, check
 from forecast.tasks.links import LinkExample, LinkForecaster, LinkOptim
 from graphs.events import EventStore, LinkBatch
-from graphs.todyformer import GraphShape, History, Todyformer, TodyformerConfig
+from graphs.todyformer import Cut, GraphShape, History, Todyformer, TodyformerConfig
 
 TINY = TodyformerConfig(window=64, patches=4, width=8, blocks=1)
 
@@ -97,6 +97,23 @@ def test_an_example_shows_nothing_of_its_own_moment_or_later(number: int) -> Non
         assert torch.equal(mine, theirs)
 
 
+def test_partners_that_are_negatives_are_those_before_the_cut_of_each_event() -> None:
+    store = habits()
+    own = dataclasses.replace(TINY, cut="query")
+    more = 0
+    for config in (TINY, own):
+        example = TrainingLinks(parts_of(store), History(store, config), settings())[0, 7]
+        batch = example.batch
+        for u, at, found in zip(batch.src, batch.time, batch.negatives[:, -3:], strict=True):
+            past = store.time < (at if config is own else batch.time[0])
+            met = set(store.dst[past & (store.src == u)].tolist()) | set(store.src[past & (store.dst == u)].tolist())
+            assert set(found.tolist()) <= met | {-1}
+            late = store.time[store.time < batch.time[0]].max()
+            mine = (store.time > late) & past & ((store.src == u) | (store.dst == u))
+            more += int(mine.sum())
+    assert more  # some have an event within their batch, which the own cut shows
+
+
 def test_an_example_depends_on_seed_and_epoch_alone() -> None:
     store = habits()
     data = TrainingLinks(parts_of(store), History(store, TINY), settings())
@@ -164,12 +181,13 @@ def test_validation_ranks_among_all_nodes_with_the_cut_of_the_whole_batch(monkey
 # Training
 
 
-def test_the_best_epoch_is_the_one_of_the_highest_validation_mrr_and_its_weights_are_kept() -> None:
-    parts = parts_of(habits(300))
-    network, curve, best = learn(parts, TINY, settings(epochs=3, learning_rate=3e-2))
+@pytest.mark.parametrize("cut", ["batch", "query"])
+def test_the_best_epoch_is_the_one_of_the_highest_validation_mrr_and_its_weights_are_kept(cut: Cut) -> None:
+    parts, config = parts_of(habits(300)), dataclasses.replace(TINY, cut=cut)
+    network, curve, best = learn(parts, config, settings(epochs=3, learning_rate=3e-2))
     told = [value for *_, value in curve]
     assert told[best - 1] == max(told)
-    rule = {"net": Ranker(network, History(parts.store, TINY))}
+    rule = {"net": Ranker(network, History(parts.store, config))}
     found = score(rule, parts, parts.validation, parts.test, batch_size=20, seed=0)["net"]
     assert found.metric("mrr") == pytest.approx(max(told), abs=1e-6)
 

@@ -1,6 +1,8 @@
 """The search for operators on windows: which of them it sees, that it goes on where it stopped, what a fit tells."""
 
 import dataclasses
+import html
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import forecast
-from forecast import tracking
+from forecast import searching, tracking
 from forecast.config import resolve
-from forecast.data.windows import Window, WindowBuffer, WindowDataset
+from forecast.console import Progress
+from forecast.data.windows import Example, Target, Window, WindowBuffer, WindowDataset
 from forecast.errors import DataError, UsageError
 from forecast.kinds import Silent
 from forecast.models.darts_gt import SensorDartsGT
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import BASELINES, build, find
 from forecast.scoring import score
-from forecast.searching import parted, search
+from forecast.searching import judged, parted, search, shuffled
 from forecast.sensors import with_named_operators
 from forecast.series import _minutes
 from forecast.training import train
@@ -91,6 +94,28 @@ def test_the_parts_share_no_step_and_the_choice_learns_on_the_later_one(
     assert set(learned.origins.tolist()) | set(held.origins.tolist()) <= set(at.tolist())
 
 
+@pytest.mark.parametrize(("rows", "size"), [(300, 16), (300, 3), (160, 16)])
+def test_batches_that_are_judged_share_no_answer_and_none_is_of_a_single_window(rows: int, size: int) -> None:
+    _, held = parted(prepared(TABLE[:rows], {"search_stride": 2}).train, 0.3, 2)
+    batches = list(judged(held, size))
+    assert 1 < len(batches) <= 12
+    for one, other in itertools.pairwise(batches):
+        assert int(other.origin[0]) >= int(one.origin[-1]) + held.horizon
+    for batch in batches:
+        assert 1 < len(batch.origin) <= size and set(batch.origin.tolist()) <= set(held.origins.tolist())
+
+
+def test_changes_since_the_last_value_change_places_and_levels_do_not() -> None:
+    values, last = torch.randn(9, 6, 3, dtype=torch.float64), 1e3 * torch.randn(9, 1, 3, dtype=torch.float64)
+    seen = torch.rand(9, 6, 3) > 0.3
+    batch = Example(prepared().train[torch.arange(9)].window, Target(last + values, seen), *torch.zeros(2, 9).long())
+    one, again = (shuffled(batch, last, torch.Generator().manual_seed(4)) for _ in range(2))
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(4))
+    assert not torch.equal(order, torch.arange(9))
+    torch.testing.assert_close(one.values - last, values[order], rtol=0, atol=1e-9)
+    assert torch.equal(one.seen, seen[order]) and torch.equal(one.values, again.values)
+
+
 @pytest.mark.parametrize("wrong", [1e6, -3.0])
 def test_what_comes_after_training_does_not_move_the_search(unbroken: Architecture, wrong: float) -> None:
     end = int(prepared().read.split.train_end[0])
@@ -108,7 +133,7 @@ def test_too_few_windows_for_a_search_are_refused_with_the_way_out() -> None:
 
 
 def test_the_choice_rests_while_the_weights_warm_up_and_moves_then(unbroken: Architecture) -> None:
-    assert len(unbroken.trajectory) == 3
+    assert len(unbroken.trajectory) == 3 and len(unbroken.evidence) == 2
     drawn = np.array(unbroken.trajectory)
     assert np.abs(drawn[0] - 0.5).max() < 1e-3 and np.abs(drawn[1] - drawn[0]).max() > 1e-3
 
@@ -184,6 +209,10 @@ def test_a_fit_searches_trains_and_tells_of_the_controls(desk: Path, tmp_path: P
     assert list(document["controls"]) == ["all-GINE", "all-None"] and found["undecided"] == [1, 2]
     kept = tracking.run_text(run.id, "architecture.json")
     architecture = Architecture.from_json(kept)
+    for layer, (verdict, operator) in enumerate(zip(found["verdicts"], found["operators"], strict=True)):
+        assert verdict.startswith("undecided: margin ") and f"evidence {found['evidence'][layer]:.1f}" in verdict
+        assert verdict.endswith(f"; filled with {operator}, the most probable")
+        assert html.escape(verdict) in run.report and verdict in json.loads(kept)["verdicts"]
     assert list(architecture.operators) == found["operators"] and len(architecture.trajectory) == 2
     assert run.fitted.facts["search"] == found
     assert run.fitted.config.operators == architecture.operators
@@ -215,12 +244,16 @@ class Stop(Silent):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["search epoch 2", "training darts-gt", "training the control"])
-def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(desk: Path, client: Any, at: str) -> None:
+def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(
+    desk: Path, client: Any, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = [*settings_of(search_epochs=3), "train.epochs=2", "train.epoch_batches=[3,3]"]
     given: dict[str, Any] = {"lookback": 12, "horizon": 6, "marks": "none", "settings": settings}
     whole = forecast.fit(TABLE, "darts-gt", **given)
     with pytest.raises(KeyboardInterrupt):
         forecast.fit(TABLE, "darts-gt", progress=Stop(at), **given)
+    if at != "search epoch 2":  # a search that had ended is not carried out again
+        monkeypatch.setattr(searching, "search", None)
     (killed,) = client.search_runs(["1"], "attributes.status = 'KILLED'", max_results=1)
     resumed = forecast.fit(TABLE, resume=killed.info.run_id)
     assert resumed.document["scores"] == whole.document["scores"]
@@ -228,6 +261,20 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(desk: Pat
     assert resumed.document["search"] == whole.document["search"]
     weights, others = (one.fitted.network.state_dict() for one in (whole, resumed))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_time_limit_ends_in_a_model_that_forecasts_and_tells_what_was_cut(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*settings_of(layers=1, search_epochs=3), "train.epochs=4"]
+    given: dict[str, Any] = {"lookback": 12, "horizon": 6, "marks": "none", "settings": settings}
+    run = forecast.fit(TABLE, "darts-gt", time_limit=1e-6, progress=Progress(), **given)
+    (own,) = run.document["search"]["operators"]
+    (other,) = {"GINE", "None"} - {own}
+    cut = ["search after 1 of 3 epochs", "darts-gt after 1 of 4 epochs", f"all-{other} after 1 of 4 epochs"]
+    assert run.document["cut"] == cut
+    assert "; ".join(cut) in run.report and f"cut short by the time limit: {'; '.join(cut)}" in capsys.readouterr().out
+    assert len(run.predict(TABLE)) == 6 * len(NAMES) and run.document["scores"]["darts-gt"]["original"]["mae"] > 0
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from forecast.errors import DataError, UsageError
 from forecast.fitted import Fitted
 from forecast.kinds import kind_of
 from forecast.models.darts_gt import SensorDartsGT, SensorDartsGTConfig
+from forecast.models.darts_gt_labels import LabelDartsGTConfig
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import build, find
 from forecast.series import as_fitted
@@ -182,6 +183,7 @@ def test_defaults_of_the_model_stand_behind_files_and_flags(tmp_path: Path) -> N
         ({"architecture": ("GINE", "GATV2", "GINE")}, "names 3 operators; model.layers is 2"),
         ({"candidates": ("GINE",)}, "model.candidates names GINE; two or more are needed"),
         ({"search_split": 1.0}, "model.search_split is 1.0"),
+        ({"search_fallback": "GAT2"}, 'model.search_fallback "GAT2" is no candidate'),
         ({"search_stride": 0}, "model.search_stride is 0"),
         ({"node_embedding": -1}, "model.node_embedding is -1"),
     ],
@@ -190,6 +192,10 @@ def test_wrong_settings_are_refused_by_their_names(settings: dict[str, Any], tol
     with pytest.raises(UsageError) as caught:
         SensorDartsGTConfig(**{**SMALL, **settings})
     assert told in caught.value.message and caught.value.hint
+    if not {"search_stride", "node_embedding"} & settings.keys():  # graphs have the others too
+        with pytest.raises(UsageError) as caught:
+            LabelDartsGTConfig(**{"layers": 2, **settings})
+        assert told in caught.value.message and caught.value.hint
 
 
 def test_an_architecture_that_is_not_settled_builds_no_network() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forecast.data.months import _LANGUAGES, _known
 from forecast.data.times import Rules, looks_like_times, parse_times, restore
 from forecast.errors import DataError
 
@@ -63,11 +64,78 @@ def read(values: list[object], rules: Rules | None = None) -> tuple[list[str], l
         ([202001310500, 202001310600], ["2020-01-31T05:00:00", "2020-01-31T06:00:00"]),
         ([2020013105, 2020013106], ["2020-01-31T05:00:00", "2020-01-31T06:00:00"]),
         (["1990", "1991"], ["1990-01-01T00:00:00", "1991-01-01T00:00:00"]),
+        (["3. März 2021", "10. Mai 2021"], ["2021-03-03T00:00:00", "2021-05-10T00:00:00"]),
+        (["12.Mrz.2021", "13.Okt.2021"], ["2021-03-12T00:00:00", "2021-10-13T00:00:00"]),
+        (["12-ene-2020", "02-dic-2020"], ["2020-01-12T00:00:00", "2020-12-02T00:00:00"]),
+        (["3 de marzo de 2021", "4 de abril de 2021"], ["2021-03-03T00:00:00", "2021-04-04T00:00:00"]),
+        (
+            ["févr. 2019", "mars 2019", "août 2019"],
+            ["2019-02-01T00:00:00", "2019-03-01T00:00:00", "2019-08-01T00:00:00"],
+        ),
+        (["1 gennaio 2020 06:00", "2 luglio 2020 18:00"], ["2020-01-01T06:00:00", "2020-07-02T18:00:00"]),
+        (["fev/2020", "dez/2020"], ["2020-02-01T00:00:00", "2020-12-01T00:00:00"]),
+        (["1 mrt 2020", "2 okt 2020"], ["2020-03-01T00:00:00", "2020-10-02T00:00:00"]),
+        (
+            ["Jan. 2010", "Sept. 2010", "May 2011"],
+            ["2010-01-01T00:00:00", "2010-09-01T00:00:00", "2011-05-01T00:00:00"],
+        ),
+        (["01JAN2021:06:00:00", "02JAN2021:06:00:00"], ["2021-01-01T06:00:00", "2021-01-02T06:00:00"]),
+        (["Fri 03/05/2021", "Mon 03/08/2021"], ["2021-03-05T00:00:00", "2021-03-08T00:00:00"]),
+        (["2010-T1", "2010-T4"], ["2010-01-01T00:00:00", "2010-10-01T00:00:00"]),
+        (["1T2010", "4T2010"], ["2010-01-01T00:00:00", "2010-10-01T00:00:00"]),
+        (["2010Q01", "2010Q04"], ["2010-01-01T00:00:00", "2010-10-01T00:00:00"]),
+        (["1. Quartal 2010", "4. Quartal 2010"], ["2010-01-01T00:00:00", "2010-10-01T00:00:00"]),
+        (["FY2010", "FY2011"], ["2010-01-01T00:00:00", "2011-01-01T00:00:00"]),
     ],
     ids=lambda value: str(value[0]),
 )
 def test_a_form_is_read_and_given_back_as_written(written: list[object], moments: list[str]) -> None:
     assert read(written) == (moments, written)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "moments"),
+    [
+        ("Date", [44197, 44198], ["2021-01-01T00:00:00", "2021-01-02T00:00:00"]),
+        ("Date", [44197.041667, 44197.083333], ["2021-01-01T01:00:00", "2021-01-01T02:00:00"]),
+        ("time", [1949.0, 1949.08333333333, 1949.16666666667], ["1949-01-01T00:00:00", "1949-02-01T00:00:00"]),
+        ("time", [2010.0, 2010.25, 2010.5], ["2010-01-01T00:00:00", "2010-04-01T00:00:00"]),
+        ("year", [2010.04, 2010.13, 2010.21], ["2010-01-01T00:00:00", "2010-02-01T00:00:00"]),
+        ("decimal_date", [2020.16120219, 2020.16393443, 2020.16666667], ["2020-02-29T00:00:00", "2020-03-01T00:00:00"]),
+    ],
+)
+def test_days_of_spreadsheets_and_decimal_years_are_read_under_a_name_of_times(
+    name: str, numbers: list[float], moments: list[str]
+) -> None:
+    times, time_type = parse_times(pl.Series(name, numbers), where)
+    assert [str(moment) for moment in times[:2].astype("M8[us]").astype("M8[s]")] == moments
+    np.testing.assert_allclose(restore(times, time_type).to_numpy(), numbers, rtol=0, atol=10.0**-time_type.digits)
+    other = pl.Series("level", numbers)
+    again, _ = parse_times(other, where, rules=time_type.rules)
+    assert again.tolist() == times.tolist()
+    if numbers[0] % 1 == numbers[1] % 1 == 0:
+        assert parse_times(other, where)[1].steps
+    else:
+        with pytest.raises(DataError, match="line"):
+            parse_times(other, where)
+
+
+def test_no_word_names_different_months_in_two_languages_and_a_column_must_be_of_one() -> None:
+    months: dict[str, int] = {}
+    for language in _LANGUAGES:
+        for word, month in _known(language).items():
+            assert months.setdefault(word, month) == month
+    with pytest.raises(DataError, match="line 2"):
+        parse_times(pl.Series("ds", ["3 März 2021", "4 août 2021"]), where)
+
+
+@pytest.mark.parametrize(
+    ("written", "following"), [("janv. 2020", "févr. 2020"), ("3. JANUAR 2020", "3. FEBRUAR 2020")]
+)
+def test_names_of_months_that_were_not_seen_are_written_like_those_that_were(written: str, following: str) -> None:
+    _, time_type = parse_times(pl.Series("ds", [written]), where)
+    moment = np.array(["2020-02-03" if "3." in written else "2020-02-01"], "M8[us]").astype(np.int64)
+    assert restore(moment, time_type).to_list() == [following]
 
 
 @pytest.mark.parametrize(("size", "unit"), [(1, "s"), (10**3, "ms"), (10**6, "us"), (10**9, "ns")])

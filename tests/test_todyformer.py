@@ -113,6 +113,35 @@ def test_no_event_at_or_after_the_query_time_moves_a_bit(pair_history: str, firs
         assert torch.equal(embeddings(net, other, batch.time[0]), embeddings(net, store, batch.time[0]))
 
 
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("ties", [False, True])
+def test_at_its_own_cut_a_query_sees_its_batch_before_it_and_nothing_from_its_time_on(
+    directed: bool, ties: bool
+) -> None:
+    store = events(ties=ties)
+    net, batch = network(store, cut="query", directed=directed), queries(store, 40, 56)
+    before = scores(net, store, batch)
+    for row in (1, 6, 15):
+        cut = int(store.before(batch.time[row]))
+        until = batch.time <= batch.time[row]  # the queries that see nothing of what is changed
+        later = torch.arange(EVENTS) >= cut
+        other = changed(
+            store,
+            src=torch.where(later, (store.src + 5) % NODES, store.src),
+            dst=torch.where(later, (store.dst * 5 + 1) % NODES, store.dst),
+            features=torch.where(later[:, None], 9.0, store.features),
+        )
+        for forged in (other, store[:cut], store[:cut].append(_on(batch.time[row].expand(70)))):
+            assert torch.equal(scores(net, forged, batch)[until], before[until])
+    src, dst, place = store.src.clone(), store.dst.clone(), int(store.before(batch.time[-1])) - 1
+    assert place >= 40  # within the batch, before its last query
+    src[place], dst[place] = batch.src[-1], batch.dst[-1]
+    met = changed(store, src=src, dst=dst)
+    assert not torch.equal(scores(net, met, batch)[-1], before[-1])
+    blind = network(store, directed=directed)
+    assert torch.equal(scores(blind, met, batch), scores(blind, store, batch))
+
+
 @pytest.mark.parametrize("pair_history", PAIR_HISTORIES)
 def test_an_event_inside_the_window_moves_the_scores(pair_history: str) -> None:
     store = events()
@@ -192,7 +221,8 @@ def test_a_window_never_begins_within_a_time_unless_half_of_it_would_be_lost() -
 
 
 def _on(time: Tensor) -> EventStore:
-    return EventStore.of(torch.zeros_like(time), torch.ones_like(time), time)
+    features = torch.zeros(len(time), 3)
+    return EventStore.of(torch.zeros_like(time), torch.ones_like(time), time, features, nodes=NODES)
 
 
 # Symmetries
@@ -325,6 +355,35 @@ def test_what_is_told_of_pairs_and_nodes_equals_a_slow_count(directed: bool) -> 
                         expected.append(math.log1p(sum(t >= begin for t in times)) / 3)
                 expected.append(1 - math.log1p((past[-1][2] - mine[-1][1]) / unit) / 10 if mine else 0.0)
         assert close(table.activity(nodes, len(past), unit), torch.tensor(expected).view(len(nodes), -1), 1e-5)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_a_cut_for_each_query_tells_the_bits_that_each_is_told_alone(directed: bool) -> None:
+    store, unit = events(ties=True), 7.0
+    table = PairTable(store, 20, directed=directed, reciprocal=directed)
+    src, time = store.src[20:], store.time[20:] + 2
+    nodes, cuts = torch.arange(NODES + 2), store.before(store.time[20:])
+    mixed = torch.arange(len(cuts)).flip(0)  # in no order of time
+    src, time, cuts = (torch.cat((part[mixed], part[:3])) for part in (src, time, cuts))
+    cuts[-1] = 0
+    told = table.features(src, nodes[None], time, cuts, unit)
+    active = table.activity(nodes[None], cuts[:, None], unit)
+    own = torch.stack([torch.roll(nodes, row)[:4] for row in range(len(src))])  # candidates of its own for each
+    apart, apart_active = table.features(src, own, time, cuts, unit), table.activity(own, cuts[:, None], unit)
+    for row, cut in enumerate(cuts.tolist()):
+        part = slice(row, row + 1)
+        for found, asked in ((told, nodes[None]), (apart, own[part])):
+            alone = table.features(src[part], asked, time[part], cut, unit)
+            mine = found.row == row
+            assert torch.equal(found.column[mine], alone.column) and torch.equal(found.values[mine], alone.values)
+        assert torch.equal(active[row], table.activity(nodes, cut, unit))
+        assert torch.equal(apart_active[row], table.activity(own[row], cut, unit))
+    each = torch.full((len(src),), 45)
+    one, same = (table.features(src, nodes[None], time + 1_000, cut, unit) for cut in (45, each))
+    assert all(map(torch.equal, one, same))
+    assert torch.equal(table.activity(src, 45, unit), table.activity(src, each, unit))
+    empty = PairTable(store[:0], 20, directed=directed)
+    assert not bool(empty.activity(nodes[None], torch.zeros(3, 1, dtype=torch.int64), unit).any())
 
 
 # Patches, tokens, messages
@@ -615,13 +674,15 @@ def test_windows_shorter_than_the_patches_are_encoded(readout: str, position: st
 
 
 @pytest.mark.parametrize("decoder", ["product", "published"])
-@pytest.mark.parametrize("pair_history", PAIR_HISTORIES)
+@pytest.mark.parametrize(
+    "given", [*({"pair_history": kind} for kind in PAIR_HISTORIES), {"cut": "query"}], ids=[*PAIR_HISTORIES, "own-cut"]
+)
 @pytest.mark.parametrize("directed", [True, False])
 def test_ranking_shared_candidates_gives_the_scores_of_single_pairs(
-    decoder: str, pair_history: str, directed: bool
+    decoder: str, given: dict[str, object], directed: bool
 ) -> None:
     store = events()
-    net, batch = network(store, decoder=decoder, pair_history=pair_history, directed=directed), queries(store)
+    net, batch = network(store, decoder=decoder, directed=directed, **given), queries(store)
     view = History(store, net.config).until(batch.time[0])
     candidates = torch.arange(NODES + 2)
     with torch.no_grad():
@@ -633,11 +694,16 @@ def test_ranking_shared_candidates_gives_the_scores_of_single_pairs(
     assert close(ranked, single.view_as(ranked), 1e-6)
 
 
-def test_scores_do_not_depend_on_how_many_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cut", ["batch", "query"])
+@pytest.mark.parametrize("negatives", [2, 40])
+def test_scores_do_not_depend_on_how_many_are_computed_at_once(
+    cut: str, negatives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = events()
-    net, batch = network(store), queries(store)
+    net, batch = network(store, cut=cut), queries(store, negatives=negatives)
     whole = scores(net, store, batch)
     monkeypatch.setattr("graphs.todyformer.SCORES_AT_ONCE", 13)
+    monkeypatch.setattr("graphs.todyformer.OWN_AT_ONCE", 13)
     monkeypatch.setattr("graphs.link_heads.HIDDEN_AT_ONCE", 7)
     assert close(scores(net, store, batch), whole, 1e-6)
 
@@ -874,6 +940,8 @@ def test_a_habit_is_learned_within_a_minute(pair_history: str, epochs: int) -> N
         ({"unknown": -0.1}, "unknown"),
         ({"position": "edge"}, "position"),
         ({"pair_history": "some"}, "pair_history"),
+        ({"cut": "own"}, "cut"),
+        ({"cut": "query", "pair_history": "window"}, "pair_history"),
     ],
 )
 def test_settings_that_make_no_network_are_refused_by_name(settings: dict[str, object], named: str) -> None:

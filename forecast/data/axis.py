@@ -9,7 +9,7 @@ from ..errors import DataError
 from .calendar import Frequency, floor_to, infer
 from .forms import MIDNIGHT
 from .table import Table
-from .times import EPOCH_NAMES, Rules, TimeType, end_of_day, parse_times, spoken
+from .times import COUNTS, Rules, TimeType, end_of_day, parse_times, spoken
 from .week import DAY
 
 PART = 1 << 21  # rows of ids that are read at once
@@ -162,13 +162,15 @@ _MIDNIGHT_BEFORE = "00:00 at the end of a day is 00:00 of the next day"
 
 def _note_reading(table: Table, column: pl.Series, times: np.ndarray, time_type: TimeType) -> None:
     """Enter in the ledger how times were read that leave it open."""
+    if (time_type.format or "").startswith("FY"):
+        table.ledger.caution("time-reading", column.name, "fiscal years, read as years of the calendar", table.rows)
     if time_type.century is None and time_type.epoch is None and time_type.midnight is None:
         return
     years = [str(np.datetime64(int(time), "us").astype("M8[Y]")) for time in (times.min(), times.max())]
     if time_type.century is not None:
         table.ledger.caution("time-reading", column.name, "two-digit years: {} to {}".format(*years), table.rows)
     if time_type.epoch is not None:
-        text = f"{EPOCH_NAMES[time_type.epoch]} since 1970: years {{}} to {{}}".format(*years)
+        text = f"{COUNTS[time_type.epoch]}: years {{}} to {{}}".format(*years)
         table.ledger.caution("time-reading", column.name, text, table.rows)
     if time_type.midnight == "24:00":
         late = column.cast(pl.String).str.contains(MIDNIGHT)

@@ -20,6 +20,7 @@ from .ticks import read_ticks
 from .times import Rules
 
 Part = Literal["validation", "test"]
+_PARTS: tuple[Part, Part] = ("validation", "test")
 _WORDS = {"validation": "val", "test": "test"}
 _SUFFIXES = (".parquet", ".npz")
 
@@ -32,6 +33,34 @@ def find_candidates(events: Path, part: Part) -> Path | None:
     name = events.name.removesuffix(".gz").rpartition(".")[0].partition("_edgelist")[0]
     found = [path for path in sorted(events.parent.glob(f"{name}_{_WORDS[part]}_ns*")) if path.suffix in _SUFFIXES]
     return found[0] if found else None
+
+
+def listed_candidates(events: EventTable) -> np.ndarray | None:
+    """The nodes that all events of validation and test are ranked among, (Q, N) int64, by the files beside the events.
+
+    None where there are no such files. Raises DataError where one of the parts has none, where an event has no
+    candidate, and as `read_candidates`.
+    """
+    origin = Path(events.table.origin)
+    paths = [find_candidates(origin, part) for part in _PARTS] if origin.is_file() else [None, None]
+    given = [(part, path) for part, path in zip(_PARTS, paths, strict=True) if path is not None]
+    if not given:
+        return None
+    if len(given) < len(_PARTS):
+        (lacking,) = set(_PARTS) - {part for part, _ in given}
+        raise DataError(
+            f"{given[0][1]}: there are candidates of the {given[0][0]} part, and none of the {lacking} part.",
+            f"Put the file of the other part beside it, {_WORDS[lacking]} in its name, or take this one away.",
+        )
+    lists = [read_candidates(path, events, part) for part, path in given]
+    width = max(found.shape[1] for found in lists)
+    for (part, path), found in zip(given, lists, strict=True):
+        if not (found >= 0).any(axis=1).all():
+            raise DataError(
+                f"{path}: an event of the {part} part has no candidate.",
+                "List at least one other destination for each.",
+            )
+    return np.concatenate([np.pad(found, ((0, 0), (0, width - found.shape[1])), constant_values=-1) for found in lists])
 
 
 def read_candidates(path: Path, events: EventTable, part: Part) -> np.ndarray:

@@ -11,12 +11,13 @@ from .numbers import MISSING, Decimal, Numbers, numbers_of
 from .parts import restated
 from .table import Table
 from .text import parsed_entries
-from .times import looks_like_times, parse_times, quoted
+from .times import Rules, dated_numbers, looks_like_times, parse_times, quoted
 
 # In order of preference; names are compared in lower case, spaces and hyphens as underscores.
 TIME_NAMES: tuple[str, ...] = ("ds", "timestamp", "datetime", "date_time", "date", "time", "ts", "t")
 CLEAR = 8  # these name the time even of integers that repeat; a "month" may as well be a feature
 TIME_NAMES += ("period", "quarter", "month", "week", "day", "year", "hour", "step", "index", "row")
+TIME_NAMES += ("decimal_date", "decimal_year", "year_decimal")
 SURE_ID_NAMES = ("unique_id", "item_id", "series_id")
 ID_NAMES: tuple[str, ...] = (
     "id",
@@ -108,6 +109,8 @@ def find_time(table: Table, head: pl.DataFrame, taken: set[str | None]) -> str |
     for rank, name in aliased:
         sure = rank < CLEAR or has_id
         if table.schema[name].is_integer() and (sure or _distinct(table, name) == table.rows):
+            return name
+        if table.schema[name].is_float() and dated_numbers(head[name].drop_nulls(), Rules()):
             return name
     return None
 

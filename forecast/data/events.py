@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 class EventData:
     """How an event table is read; columns that are not named are found."""
 
+    kind: Literal["events"] = "events"  # of data, for who asks a reader of several
     task: Literal["link", "node"] = "link"  # what is told: who meets whom, or the state of sources from their labels
     src_col: str | None = None
     dst_col: str | None = None

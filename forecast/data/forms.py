@@ -10,6 +10,8 @@ from itertools import product
 
 import polars as pl
 
+from .months import in_english
+
 # Microseconds of the years 1000 to 9999: chrono reads the 49 of 01.02.49 as year 49, Python ends at 9999.
 LOWEST, HIGHEST = -30_610_224_000_000_000, 253_402_300_799_999_999
 MIDNIGHT = r"([ Tt])24((?:[:.]?00)*(?:[.,]0+)?)((?: ?(?:Z|z|UTC|GMT|[+-][\d:]+))?)$"  # of a day, written at its end
@@ -18,6 +20,7 @@ TURNED = {  # day first: the same month first
     "%d-%m-%Y": "%m-%d-%Y",
     "%d/%m/%y": "%m/%d/%y",
     "%d-%m-%y": "%m-%d-%y",
+    "%a %d/%m/%Y": "%a %m/%d/%Y",
 }
 _PLAIN_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d.%m.%y")
 _NAMED_DATES: tuple[str, ...] = (
@@ -31,12 +34,29 @@ _NAMED_DATES: tuple[str, ...] = (
     "%d-%B-%Y",
 )
 _NAMED_DATES += ("%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d%b%Y", "%Y-%b-%d", "%Y %b %d", "%d. %B %Y")
+_NAMED_DATES += ("%d.%b.%Y", "%d de %b de %Y")
 _NAMED_DATES += ("%a, %d %b %Y", "%a %d %b %Y", "%a %b %d %Y")
+_NAMED_DATES += ("%a %d.%m.%Y", "%a %Y-%m-%d")
 _WEEK_DAYS = ("%G-W%V-%u", "%GW%V%u")
 _DAYS = (*_PLAIN_DATES, *TURNED, *TURNED.values(), *_NAMED_DATES, *_WEEK_DAYS)
 _MONTHS: tuple[str, ...] = ("%Y-%m", "%Y/%m", "%Y.%m", "%Y:%m", "%m/%Y", "%m-%Y", "%m.%Y", "%YM%m", "%Y-M%m", "%Y M%m")
 _MONTHS += ("%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b/%Y", "%Y %b", "%Y %B", "%Y-%b", "%Y%b", "%b-%y", "%b %y", "%y-%b")
-_QUARTERS = ("%Y Q%q", "%Y-Q%q", "%YQ%q", "%Y/Q%q", "%Y.Q%q", "%Y:Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%qQ%Y", "%YK%q")
+_MONTHS += ("%b de %Y",)
+_YEARS = ("FY%Y", "FY %Y")
+_QUARTERS: tuple[str, ...] = (
+    "%Y Q%q",
+    "%Y-Q%q",
+    "%YQ%q",
+    "%Y/Q%q",
+    "%Y.Q%q",
+    "%Y:Q%q",
+    "Q%q %Y",
+    "Q%q-%Y",
+    "Q%q/%Y",
+    "%qQ%Y",
+    "%YK%q",
+)
+_QUARTERS += ("%Y-T%q", "%YT%q", "%Y T%q", "T%q %Y", "T%q-%Y", "%qT%Y", "%YQ0%q", "%Y-Q0%q", "%q. Quartal %Y")
 _WEEKS = ("%G-W%V", "%GW%V", "%G W%V", "W%V %G", "W%V-%G")
 _SHAPES = {
     "%Y": r"\d{4}",
@@ -49,7 +69,7 @@ _SHAPES = {
 _SHAPES |= {"%q": r"\d", "%u": r"\d"} | {f"%{c}": r"\d{1,2}" for c in "mdV"}
 _DIGIT = re.compile(r"\d")
 _CLOCK = re.compile(
-    r"(?P<joint>T|t|,? )(?P<hour>\d{1,2})"
+    r"(?P<joint>T|t|:|,? )(?P<hour>\d{1,2})"
     r"(?:(?P<colon>[:.]?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d)(?P<fraction>[.,]\d+)?)?)?"
     r"(?P<half> ?[AaPp][Mm])?(?P<gap> ?)(?P<zone>Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
 )
@@ -60,10 +80,10 @@ def candidates(sample: pl.Series, refused: frozenset[str] = frozenset()) -> list
 
     `refused` dates are passed over. What a value looks like is asked first: that is far quicker than parsing.
     """
-    values = set(sample.to_list())
+    values = set(in_english(sample)[0].to_list())
     looks = {_DIGIT.sub("0", value): value for value in values}.values()
     shaped: list[str] = []
-    for day in (*_DAYS, *_MONTHS, *_QUARTERS, *_WEEKS):
+    for day in (*_DAYS, *_MONTHS, *_QUARTERS, *_WEEKS, *_YEARS):
         found = [match for match in map(_shape(day).match, looks) if match] if day not in refused else []
         ends = dict.fromkeys(match.string[match.end() :] for match in found)
         shaped += [day] if "" in ends else []
@@ -88,6 +108,9 @@ def read_form(text: pl.Series, form: str) -> tuple[pl.Series, int]:
     A quarter, month or week without a day is its first day; two-digit years are left as chrono reads them.
     """
     moments = _parsed(text, form)
+    if moments.null_count() > text.null_count() and ("%b" in form or "%B" in form):
+        text = in_english(text)[0]
+        moments = _parsed(text, form)
     if "%H" not in form or moments.null_count() == text.null_count():
         return moments, 0
     late = moments.is_null() & text.str.contains(MIDNIGHT)
@@ -106,6 +129,8 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
         text, form = parts["year"] + month + "01", "%Y%m%d"
     elif "%V" in form and "%u" not in form:
         text, form = text + " 1", form + " %u"
+    elif form in _YEARS:
+        text, form = text + " 01-01", form + " %m-%d"
     elif not any(code in form for code in ("%d", "%u", "%V")):
         text, form = text + " 01", form + " %d"
     elif ("%H" in form or "%I" in form) and "%M" not in form:

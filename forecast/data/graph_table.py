@@ -69,8 +69,9 @@ def read_graphs(
     """The graphs of a table (a path or a frame) or of a list of PyG's `Data`.
 
     With `labelled`, graphs without any target are left out, which the ledger tells, and the task is that of the others;
-    without, targets are not looked at, as for a prediction. Without `parted` there are no parts. Raises DataError for a column that is missing or of another
-    form, the first row with a fault, no target at all, and parts that are empty; UsageError for an unknown column.
+    without, targets are not looked at, as for a prediction. Without `parted` there are no parts. Raises DataError for a
+    column that is missing or of another form, the first row with a fault, no target at all, and parts that are empty;
+    UsageError for an unknown column.
     """
     data = data or GraphData()
     if isinstance(source, Sequence) and not isinstance(source, str):

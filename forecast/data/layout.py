@@ -11,18 +11,22 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..errors import DataError
+from .months import beginnings
 from .numbers import is_mark
 from .times import quoted
 
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD, _ENOUGH, _LEAST = 200, 1 << 16, 10  # lines that show the layout; bytes after which fewer do, but this many
+_BETWEEN = 2  # lines between the header and the rows that may be blank or hold a few units
+_WIDE = 1000  # columns that show what a line is; the others of a wider table are like them
 _TAIL = 50  # lines at the end that may be no data
 _COMMENT = ("#", "//", "%", "!")
-_MONTH = r"(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zé]*\.?"
+_MONTH = rf"{beginnings()}[^\W\d_]*\.?"
 _DATE = re.compile(
     r"(?i)^\W?(?:\d{4}[-/]\d{1,2}|\d{4}\.\d{1,2}\.\d|\d{1,2}[-/]\d{1,2}|\d{1,2}\.\d{1,2}\.\d{2}|\d{1,2}:\d\d)(?:\D.*|\d{0,2})$"
-    rf"|^\d{{1,4}}[-/ .]*{_MONTH}(?:$|[-/ ,.\d])|^{_MONTH}[-/ ,.']*\d|^\d{{4}}[-/ ]?(?:q|w|m|kw)\d"
-    r"|^(?:q|w|kw)\d{1,2}[-/ ]\d|^\d{8}[t ]\d"
+    rf"|^\d{{1,4}}[-/ .]*(?:de )?{_MONTH}(?:$|[-/ ,.\d])|^{_MONTH}[-/ ,.']*(?:de )?\d"
+    r"|^(?:\d{4}[-/ .:]?|\d)(?:q|w|m|kw|t|k)\d"
+    r"|^(?:q|w|kw|t)\d{1,2}[-/ ]\d|^\d{8}[t ]\d|^\d\. quartal \d|^fy ?\d{4}$"
 )
 _NUMBER = re.compile(
     r"(?i)^\(?[-+\u2212]?\s*(?:[a-z]{0,3}[$€£¥₹]|usd|eur|gbp|chf)?\s*[-+\u2212]?(?:\d|[.,]\d)[\d.,'’_\s]*"
@@ -84,6 +88,11 @@ def find_layout(body: bytes, name: str) -> Layout:
     begin = lines[first].offset if first < len(lines) else len(body)
     end, dropped = _footer(body, begin, delimiter, kinds)
     repairs = []
+    if text is not None and header and (groups := _grouped(text, cells[header - 1], delimiter)) is not None:
+        what = f"names stand below those of their groups: {quoted(next(n for n in groups if n not in text))}"
+        repairs.append(("header-skipped", 1, _place(lines[header - 1]), what))
+        skipped = [line for line in skipped if line is not lines[header - 1]]
+        text = delimiter.join(f'"{cell}"' if delimiter in cell else cell for cell in groups)
     if text is not None and (several := _told_apart(text, width, delimiter)) is not None:
         last = cells_of(text, delimiter)[-1]
         what = f"{quoted(last)} stands for {len(several)} columns: {several[0]} to {several[-1]}"
@@ -159,7 +168,7 @@ def _delimiter(sample: Sequence[str]) -> str:
         if width == 1 or (len(rows[0]) == 1 and len(rows[1]) > 1 and " " not in sample[0].strip()):
             return False, 0.0, 0
         others = re.compile("[" + "".join(re.escape(other) for other in DELIMITERS if other != mark) + "]")
-        fields = [cell for row in rows if len(row) == width for cell in row]
+        fields = [cell for row in rows if len(row) == width for cell in row[:_WIDE]]
         whole = sum(not others.search(cell) or bool(_NUMBER.match(cell)) for cell in fields) / len(fields)
         return True, round(whole * sum(len(row) == width for row in rows) / len(rows), 2), width
 
@@ -206,13 +215,13 @@ def _kind(cell: str) -> str:
 
 def _kinds(rows: Sequence[Sequence[str]]) -> list[str]:
     """What each column holds: dates, numbers, or "" for text. Told from the lower half, where no header is."""
-    lower = rows[len(rows) // 2 :]
+    lower = [row[:_WIDE] for row in rows[len(rows) // 2 :]]
     kinds = []
     for column in zip(*lower, strict=True):
         given = [_kind(cell) for cell in column if not is_mark(cell)]
         kind, count = Counter(given).most_common(1)[0] if given else ("", 0)
         kinds.append(kind if 2 * count > len(given) else "")
-    return kinds
+    return kinds + [""] * (len(rows[0]) - len(kinds)) if rows else kinds
 
 
 def _is_data(cells: Sequence[Sequence[str]], number: int, kinds: Sequence[str]) -> bool:
@@ -246,13 +255,17 @@ def _header(
         return header, header + 1
     candidates: list[int] = []
     for i in range(first - 1, -1, -1):
-        if len(cells[i]) != width or not any(cells[i]):
+        if len(cells[i]) == width and any(cells[i]) and (i == first - 1 or candidates or not any(map(_kind, cells[i]))):
+            candidates.insert(0, i)
+        elif candidates or i < first - _BETWEEN:
             break
-        candidates.insert(0, i)
     if not candidates:
         ragged = first > 0 and bool(lines[first - 1].text.strip())
         return (first - 1 if ragged else None), first
-    header = max(candidates, key=lambda i: sum(bool(cell) for cell in cells[i]))
+    # Names are told from a line of units by their number, and from a title by what is no number.
+    header = max(
+        candidates, key=lambda i: (sum(map(bool, cells[i])), -sum(_kind(cell) == "number" for cell in cells[i]))
+    )
     for i in range(header + 1, first):
         if any(map(_kind, cells[i])):
             return header, i  # no line of units: a row that begins with a flaw
@@ -276,6 +289,19 @@ def _matched(header: str, cells: Sequence[Sequence[str]], first: int, width: int
     if len(names) == width - 1 and all(row[-1] == "" for row in rows):
         return header + delimiter
     return header.rstrip()[:-1] if len(names) == width + 1 and names[-1] == "" else header
+
+
+def _grouped(header: str, above: Sequence[str], delimiter: str) -> list[str] | None:
+    """Names that repeat, told apart by those of their groups: a cell over several columns stands over their first."""
+    names = cells_of(header, delimiter)
+    counts = Counter(filter(None, names))
+    if delimiter == " " or len(above) != len(names) or max(counts.values(), default=0) < 2:
+        return None
+    groups: list[str] = []
+    for cell in above:
+        groups.append(cell or (groups[-1] if groups else ""))
+    told = [f"{group} {name}".strip() if counts[name] > 1 else name for group, name in zip(groups, names, strict=True)]
+    return told if len(set(filter(None, told))) == len(list(filter(None, told))) else None
 
 
 def _told_apart(header: str, width: int, delimiter: str) -> list[str] | None:
@@ -325,6 +351,8 @@ def _below(text: str, delimiter: str, kinds: Sequence[str]) -> str:
     cells = cells_of(text, delimiter)
     told = next((cell for cell in cells if cell), "")
     summary = bool(_SUMMARY.match(told))
+    if re.match(r"\(?\d+ (?:rows?|records?)\b", text):  # as a database counts them
+        return "footer"
     if re.fullmatch(r"[-=_*~+\s]{3,}", text) or (len(cells) != len(kinds) and not re.search(r"\w", text)):
         return "footer"
     if len(cells) != len(kinds):

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -74,19 +75,24 @@ class TrainingData(L.LightningDataModule):
 class SearchData(L.LightningDataModule):
     """Pairs of batches for a search: examples that weights learn on, and others that its choice learns on.
 
-    The shorter part begins anew until the longer one ends. Validated is every example of the second part.
+    The shorter part begins anew until the longer one ends; as published (`reference`), the pairs end with the shorter
+    part, and the second comes in order. Validated is every example of the second part.
     """
 
-    def __init__(self, learned: Examples, held: Examples, *, batch_size: int, seed: int) -> None:
+    def __init__(self, learned: Examples, held: Examples, *, reference: bool, batch_size: int, seed: int) -> None:
         super().__init__()
-        self.parts = [(part, _Shuffled(len(part), batch_size, None, seed)) for part in (learned, held)]
+        self.learned, self.held, self.reference, self.size = learned, held, reference, batch_size
+        self.shuffled = [_Shuffled(len(part), batch_size, None, seed) for part in (learned, held)]
 
-    def train_dataloader(self) -> list[DataLoader[Any]]:
-        return [_loader(part, shuffled) for part, shuffled in self.parts]
+    def train_dataloader(self) -> CombinedLoader:
+        if self.reference:
+            held = _loader(self.held, self.held.numbers(self.size))
+            return CombinedLoader([_loader(self.learned, self.shuffled[0]), held], "min_size")
+        parts = zip((self.learned, self.held), self.shuffled, strict=True)
+        return CombinedLoader([_loader(*part) for part in parts], "max_size_cycle")
 
     def val_dataloader(self) -> DataLoader[Any]:
-        held, _ = self.parts[1]
-        return _loader(held, held.numbers(64))
+        return _loader(self.held, self.held.numbers(64))
 
 
 def _loader(data: Examples, batches: Iterable[Tensor]) -> DataLoader[Any]:

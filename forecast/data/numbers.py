@@ -6,6 +6,7 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import polars as pl
 
 Decimal = Literal["point", "comma"]
@@ -52,6 +53,7 @@ _NO_UNIT = (
     r"|^(?:st|nd|rd|th|am|pm|a\.m\.|p\.m\.)$|^[qwhst]\d|^e$"
 )
 _CODE = r"^0\d+$"
+CODE = r"^\s*[+-]?0\d"  # among integers: "007" is a code
 
 
 class Form(NamedTuple):
@@ -90,7 +92,7 @@ def as_numbers(text: pl.Series, decimal: str = ".", *, fractions: bool = False) 
     if not fractions:
         integers = text.cast(pl.Int64, strict=False)
         if integers.null_count() == text.null_count() and len(integers) > text.null_count():
-            return None if text.str.contains(r"^\s*[+-]?0\d").any() else integers
+            return None if text.str.contains(CODE).any() else integers
     numbers = _floats(text, decimal)
     unread = numbers.is_null() & text.is_not_null()
     if not unread.any():
@@ -165,6 +167,14 @@ def numbers_of(text: pl.Series, decimal: Decimal | None = None, *, codes: bool =
     first = int(bad.arg_max() or 0) if bads else None
     shown = decided and not (choice == (".", None) and only_groups(digits))
     return Numbers(values, Form(point, thousands, usual), decided, shown, first, bads, dressed, missing, marks)
+
+
+def are_words(text: pl.Series, rows: int) -> np.ndarray:
+    """Of columns of `rows` values, at most SAMPLE, stacked on each other: of which `numbers_of` makes nothing, (k,)."""
+    few = (text.is_not_null() & ~missing_marks(text)).to_numpy().reshape(-1, rows)
+    formed = _plain(text).str.contains(_FORM).fill_null(False).to_numpy().reshape(-1, rows)
+    words: np.ndarray = 2 * (formed & few).sum(1) <= few.sum(1)
+    return words
 
 
 def spread(column: pl.Series, size: int) -> pl.Series:

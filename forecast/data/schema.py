@@ -53,7 +53,7 @@ class Schema:
     time_roles: tuple[str, ...] = ()  # which part each tells: "date", "clock", "year", "month", …
     spread: str | None = None  # what the names of columns tell of the time: "time", "year", "month", …
     century: int | None = None  # first of the hundred years that two-digit years are read in
-    epoch: str | None = None  # "s" | "ms" | "us" | "ns": integers that count from 1970
+    epoch: str | None = None  # what numbers count from when: seconds since 1970, days, decimal years
     resample: bool = False  # the values are means over each step of `freq`
     decimal: Decimal | None = None  # settles "1,234" in a column that does not tell
     missing_codes: tuple[float, ...] = ()  # numbers that stand for a missing value
@@ -98,6 +98,8 @@ def understand(
     frequency, DataError for ambiguous times and numbers, text in a number column, no value at all, targets that never
     change, and irregular times.
     """
+    if "edge_index" in table.schema:
+        raise DataError(f"{table.origin}: each row holds a graph, and none a series.", "Use --model darts-gt.")
     given_ids = _given_ids(table, id_col)
     shape = find_shape(table, time_col, {*target, *variates, *known, *ignored, *given_ids}, dates)
     rules = Rules(dates)

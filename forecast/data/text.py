@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .drawn import undrawn
 from .layout import Layout, cells_of, find_layout
-from .numbers import MISSING, SAMPLE, Decimal, Numbers, as_numbers, decimal_of, numbers_of, only_groups, spread
+from .numbers import SAMPLE, Decimal, Numbers, decimal_of, numbers_of, only_groups, spread
 from .times import quoted
+from .typed import typed
 from .unpack import decoded, unpacked
-
-TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 Entry = tuple[str, int, str, str]  # kind, count, first, detail of a repair
 
@@ -41,21 +41,22 @@ def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTabl
     Numbers and truth values become typed columns, all else stays text; so does a column such as "1,234" where
     neither `decimal` nor another column settles what it means. Raises DataError.
     """
-    body, encoding = decoded(unpacked(raw, name), name)
+    body, encoding, repairs = decoded(unpacked(raw, name), name)
+    body = undrawn(body, repairs)
     layout = find_layout(body, name)
     text = _split(body, layout, name)
-    repairs: list[Entry] = []
     if encoding != "utf-8":
         repairs.append(("encoding", 1, "line 1", f"read as {encoding}"))
     repairs += layout.repairs
     text = _named(text, layout, name, repairs)
     lines = _lines(text, layout.first_line) if b'"' in body else None
     text, lines = _without_blank(text, lines, layout, name, repairs)
+    text, lines = _without_names(text, lines, layout, repairs)
 
     def place(row: int) -> str:
         return f"line {layout.first_line + row if lines is None else int(lines[row])}"
 
-    typed, marks, thousands, settled, marked = _typed_columns(text, layout.delimiter, decimal, place, repairs)
+    values, marks, thousands, settled, marked = _typed_columns(text, layout.delimiter, decimal, place, repairs)
     form = {
         "delimiter": layout.delimiter,
         "encoding": encoding,
@@ -63,7 +64,7 @@ def read_text(raw: bytes, name: str, decimal: Decimal | None = None) -> TextTabl
         "thousands": thousands,
         "header_row": layout.header_row,
     }
-    return TextTable(pl.DataFrame(typed), form, layout.first_line, lines, settled, repairs, marked)
+    return TextTable(pl.DataFrame(values), form, layout.first_line, lines, settled, repairs, marked)
 
 
 def refuse_repeated_names(names: list[str], name: str) -> None:
@@ -203,6 +204,29 @@ def _without_blank(
     return text, every[~blank.to_numpy()]
 
 
+def _without_names(
+    text: pl.DataFrame, lines: np.ndarray | None, layout: Layout, repairs: list[Entry]
+) -> tuple[pl.DataFrame, np.ndarray | None]:
+    """The rows that are not the header again, as where files were put one behind the other; and their lines."""
+    names = [] if layout.header is None else cells_of(layout.header, layout.delimiter)[: text.width]
+    if text.width == 1 or not any(names):
+        return text, lines
+    told = next(number for number, name in enumerate(names) if name)
+    again = text.to_series(told).str.strip_chars() == names[told]
+    if not again.any():
+        return text, lines
+    rows = again.fill_null(False).arg_true()
+    same = [[cell and cell.strip() for cell in row] == [name or None for name in names] for row in text[rows].rows()]
+    rows = rows.filter(pl.Series(same, dtype=pl.Boolean))
+    if len(rows) in (0, text.height):
+        return text, lines
+    every = np.arange(text.height) + layout.first_line if lines is None else lines
+    repairs.append(("header-skipped", len(rows), f"line {every[rows[0]]}", "the header stands again between the rows"))
+    kept = np.ones(text.height, bool)
+    kept[rows.to_numpy()] = False
+    return text.filter(pl.Series(kept)), every[kept]
+
+
 # Columns
 
 
@@ -210,40 +234,36 @@ def _typed_columns(
     text: pl.DataFrame, delimiter: str, decimal: Decimal | None, place: Callable[[int], str], repairs: list[Entry]
 ) -> tuple[list[pl.Series], list[str | None], str | None, Decimal | None, dict[str, int]]:
     """The columns in their types; the decimal marks used; the thousands mark; what settles "1,234"; missing marks."""
-    typed: list[pl.Series] = []
-    marks: list[str | None] = []
-    odd: dict[int, Numbers] = {}
-    for number, column in enumerate(text.get_columns()):
-        values, mark = _typed(column, comma=delimiter == ";")
-        typed.append(values)
-        marks.append(mark)
-        if values is column and (found := numbers_of(column)) is not None and found.bad is None:
-            odd[number] = found
+    columns = text.get_columns()
+    found_types = typed(columns, comma=delimiter == ";")
+    values = [found.values for found in found_types]
+    marks = [found.mark for found in found_types]
+    odd = {i: found.numbers for i, found in enumerate(found_types) if found.numbers and found.numbers.bad is None}
     settled = decimal
     if settled is None and (odd or "," in marks):
         seen = {decimal_of(odd.values()), "comma" if "," in marks else None}
-        seen |= {
-            "point" for column, mark in zip(text.get_columns(), marks, strict=True) if mark == "." and _pointed(column)
-        }
+        if any(mark == "." and _pointed(column) for column, mark in zip(columns, marks, strict=True)):
+            seen.add("point")
         told = sorted(mark for mark in seen if mark is not None)
         settled = ("comma" if told == ["comma"] else "point") if len(told) == 1 else None
     settle = settled or ("comma" if delimiter == ";" else None)
-    for number, values in enumerate(typed):
-        column = text.to_series(number)
-        undecided = number in odd and not odd[number].decided
-        plain = number not in odd and values.dtype == pl.Float64 and only_groups(column)
-        if settle and (undecided or (settled == "comma" and (plain or (number in odd and not odd[number].shown)))):
-            again = numbers_of(column, settle)
-            assert again is not None  # it was read before; only the reading changes
-            odd[number] = again
+    for number, column in enumerate(columns) if settle else ():
+        given = odd.get(number)
+        again = given is not None and not given.decided
+        if settled == "comma":  # "1.234" may be a number of thousands, whatever it was read as
+            again |= not given.shown if given else values[number].dtype == pl.Float64 and only_groups(column)
+        if again and settle:
+            found = numbers_of(column, settle)
+            assert found is not None  # it was read before; only the reading changes
+            odd[number] = found
     read = {number: found for number, found in odd.items() if found.decided}
     for number, found in read.items():
-        typed[number] = found.values
+        values[number] = found.values
         marks[number] = found.form.decimal if found.values.dtype == pl.Float64 else None
     repairs += parsed_entries([(str(text.columns[number]), found) for number, found in read.items()], place)
     thousands = next((found.form.thousands for found in read.values() if found.form.thousands), None)
     marked = {str(text.columns[number]): int(found.marked.sum()) for number, found in read.items() if found.marks}
-    return typed, marks, thousands, settled, marked
+    return values, marks, thousands, settled, marked
 
 
 def _pointed(text: pl.Series) -> bool:
@@ -272,22 +292,3 @@ def parsed_entries(columns: Sequence[tuple[str, Numbers]], place: Callable[[int]
         count = sum(int(changed.sum()) for _, changed in members)
         entries.append(("numbers-parsed", count, place(first), f"{told}, in {quoted(members[0][0])}{others}"))
     return entries
-
-
-def _typed(text: pl.Series, *, comma: bool) -> tuple[pl.Series, str | None]:
-    """A text column as numbers or truth values if all of it is, otherwise as given; and its decimal mark."""
-    sample = text.drop_nulls().head(SAMPLE)
-    sample = sample.filter(~sample.is_in(MISSING))
-    if len(sample) and sample.is_in(list(TRUTH)).all() and text.drop_nulls().is_in([*TRUTH, *MISSING]).all():
-        return text.replace_strict(TRUTH, default=None, return_dtype=pl.Boolean), None
-    for decimal in (".", ",") if comma else (".",):
-        sampled = as_numbers(sample, decimal)
-        if sampled is None:
-            continue
-        if decimal == "," and not sample.str.contains(r",(?:\d{0,2}|\d{4,})(?:[eE]|\s*$)").any():
-            continue  # "1,234" alone may have a thousands mark
-        # Fractions in the sample: the column holds no integers, so it need not be tried.
-        numbers = as_numbers(text, decimal, fractions=len(sample) > 0 and sampled.dtype == pl.Float64)
-        if numbers is not None:
-            return numbers, decimal if numbers.dtype == pl.Float64 else None
-    return text, None

@@ -9,6 +9,7 @@ import polars as pl
 
 from ..errors import DataError
 from .forms import HIGHEST, LOWEST, TURNED, candidates, read_form, twin, written_form
+from .months import in_english, in_words
 
 Dates = Literal["day-first", "month-first"]
 
@@ -25,7 +26,14 @@ _DIGITS = (
 )
 _DAY = 86_400_000_000  # microseconds
 _EPOCHS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # units in a second
-EPOCH_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+# What numbers count, as the ledger says it.
+COUNTS = {"s": "seconds since 1970", "ms": "milliseconds since 1970", "us": "microseconds since 1970"}
+COUNTS |= {"ns": "nanoseconds since 1970", "serial": "days since 1899-12-30, as spreadsheets store dates"}
+COUNTS |= {"month": "decimal years, read as months", "day": "decimal years, read as days"}
+_SERIAL = 25_569  # days from 1899-12-30 to 1970
+_SERIALS = (20_000, 60_000)  # 1954 to 2064
+_DATED = ("date", "datetime", "time", "timestamp", "ds", "datum", "fecha", "data")
+_YEARLY = (*_DATED, "year", "yr", "years", "decimal", "decdate", "decyear")
 _SINCE, _UNTIL = 315_532_800, 4_102_444_800  # 1980 and 2100: what counts from 1970 is told from other numbers
 _EPOCH_WORDS = ("epoch", "unix", "posix", "timestamp", "time", "ts", "date", "ds")
 
@@ -36,7 +44,7 @@ class Rules:
 
     dates: str | None = None  # "day-first" | "month-first"
     century: int | None = None  # first of the hundred years that two-digit years are read in
-    epoch: str | None = None  # "s" | "ms" | "us" | "ns": integers that count from 1970
+    epoch: str | None = None  # what numbers count: one of `COUNTS`
 
     def settled(self, found: "Rules") -> "Rules":
         """These rules once a column was read and `found` says how: what it decided, else what was given."""
@@ -51,9 +59,12 @@ class TimeType:
     format: str | None = None  # strftime pattern of a text column, or of integers such as 2004 or 20040131
     zone: str | None = None  # IANA zone of an aware column
     century: int | None = None  # first of the hundred years that two-digit years are read in
-    epoch: str | None = None  # "s", "ms", "us" or "ns": numbers that count from 1970
+    epoch: str | None = None  # what numbers count: one of `COUNTS`
     midnight: str | None = None  # how the end of a day is written: "24:00", or as 00:00 of the same day, "before"
     case: str | None = None  # "upper" | "lower": names of months that are not written as in "Jan"
+    months: tuple[str, ...] | None = None  # the twelve names where they are not English
+    digits: int = 0  # behind the point of days and decimal years
+    within: float = 0.0  # how far into its month or day a decimal year stands, in such
 
     @property
     def steps(self) -> bool:
@@ -122,6 +133,8 @@ def restore(times: np.ndarray, time_type: TimeType, name: str = "ds") -> pl.Seri
     column = pl.Series(name, times, dtype=pl.Int64)
     if time_type.steps:
         return column.cast(time_type.dtype)
+    if time_type.epoch in ("serial", "month", "day"):
+        return _counted(column.cast(pl.Datetime("us")), time_type).alias(name).cast(time_type.dtype)
     if time_type.epoch is not None:
         units = _EPOCHS[time_type.epoch]
         column = column * (units // 10**6) if units > 10**6 else column // (10**6 // units)
@@ -138,6 +151,8 @@ def restore(times: np.ndarray, time_type: TimeType, name: str = "ds") -> pl.Seri
     if time_type.midnight == "24:00":
         late = time_type.format.replace("%-H", "24").replace("%H", "24")
         text = text.zip_with(~ends, moments.dt.strftime(late))
+    if time_type.months is not None:
+        text = in_words(text, time_type.months)
     if time_type.case is not None:
         text = text.str.to_uppercase() if time_type.case == "upper" else text.str.to_lowercase()
     return text.cast(time_type.dtype)
@@ -176,7 +191,9 @@ def _sample(column: pl.Series) -> pl.Series:
 
 
 def _numbered(column: pl.Series, where: Callable[[int], str], steps: bool, rules: Rules) -> tuple[np.ndarray, TimeType]:
-    """An integer axis; years (1950), months (195001), days (19500131) and counts from 1970 become times."""
+    """An integer axis; years (1950), months (195001), days (19500131) and counts become times."""
+    if not steps and len(column) and (dated := dated_numbers(column, rules)):
+        return dated
     whole = column.cast(pl.Int64, strict=False)
     odd = (whole.is_null() | (whole.cast(pl.Float64) != column.cast(pl.Float64))).fill_null(True)
     if odd.any():
@@ -188,6 +205,54 @@ def _numbered(column: pl.Series, where: Callable[[int], str], steps: bool, rules
     if not steps and len(whole) and (found := _told_by_digits(whole, column, rules)):
         return found
     return _within(whole.to_numpy(), column.name, where), TimeType(column.dtype)
+
+
+def dated_numbers(column: pl.Series, rules: Rules) -> tuple[np.ndarray, TimeType] | None:
+    """Dates as spreadsheets store them, days since 1899-12-30, or decimal years such as 2010.25; else None.
+
+    The name of the column must tell of dates, unless the fit found it so. Decimal years are the months in which they
+    are if they are at least a month apart, else days.
+    """
+    numbers = column.cast(pl.Float64).to_numpy()
+    if rules.epoch not in (None, "serial", "month", "day") or not np.isfinite(numbers).all():
+        return None
+    low, high = numbers.min(), numbers.max()
+    words = column.name.lower().replace("_", " ").replace("-", " ").split()
+    digits = next((d for d in range(13) if (np.abs(numbers.round(d) - numbers) < 1e-12 * high).all()), 13)
+    named = rules.epoch == "serial" or any(word in _DATED for word in words)
+    if rules.epoch in (None, "serial") and named and _SERIALS[0] <= low and high <= _SERIALS[1]:
+        seconds = np.round((numbers - _SERIAL) * 86_400).astype(np.int64)
+        return seconds * 10**6, TimeType(column.dtype, epoch="serial", digits=digits)
+    named = rules.epoch in ("month", "day") or any(word in _YEARLY for word in words)
+    if rules.epoch == "serial" or not digits or not named or low < 1500 or high > 2200:
+        return None
+    apart = float(np.median(np.diff(np.unique(numbers)))) if low < high else 0.0
+    unit = rules.epoch or ("month" if apart > 0.9 / 12 else "day")
+    if unit == "day" and (digits < 3 or apart < 0.9 / 366):
+        return None
+    years = np.floor(numbers).astype(np.int64)
+    starts = (years - 1970).astype("M8[Y]")
+    sizes = (starts + 1).astype("M8[D]").astype(np.int64) - starts.astype("M8[D]").astype(np.int64)
+    exact = (numbers - years) * (12 if unit == "month" else sizes)
+    rounding = 10.0**-digits * (12 if unit == "month" else 366) / 2 + 1e-6  # "2010.083" is meant for a twelfth
+    whole = np.floor(exact + rounding).astype(np.int64)
+    times = starts.astype("M8[M]") + whole if unit == "month" else starts.astype("M8[D]") + whole
+    within = max(0.0, float(np.median(exact - whole)))
+    within = 0.0 if within <= rounding else within
+    return times.astype("M8[us]").astype(np.int64), TimeType(column.dtype, epoch=unit, digits=digits, within=within)
+
+
+def _counted(moments: pl.Series, time_type: TimeType) -> pl.Series:
+    """Moments as the days or decimal years that `dated_numbers` reads."""
+    if time_type.epoch == "serial":
+        return (moments.to_physical() / _DAY + _SERIAL).round(time_type.digits)
+    years = moments.dt.year().cast(pl.Float64)
+    if time_type.epoch == "month":
+        part = (moments.dt.month().cast(pl.Float64) - 1 + time_type.within) / 12
+    else:
+        sizes = 365 + moments.dt.is_leap_year().cast(pl.Float64)
+        part = (moments.dt.ordinal_day().cast(pl.Float64) - 1 + time_type.within) / sizes
+    return (years + part).round(time_type.digits)
 
 
 def _told_by_digits(whole: pl.Series, column: pl.Series, rules: Rules) -> tuple[np.ndarray, TimeType] | None:
@@ -249,9 +314,13 @@ def _written(text: pl.Series, where: Callable[[int], str], rules: Rules) -> tupl
         century = rules.century or first_year(moments.dt.year() % 100)
         moments = _in_century(moments, century)
     zone = _zone(text) if form.endswith(("Z", "z", "UTC", "GMT")) else None
+    months = None
+    if "%b" in form or "%B" in form:
+        sample, months = in_english(sample)
+        form = form.replace("%B", "%b") if months else form
     pattern, case = written_form(_sample(moments), sample, form, zone)
     midnight = "24:00" if late else None
-    return _microseconds(moments), TimeType(text.dtype, pattern, zone, century, None, midnight, case)
+    return _microseconds(moments), TimeType(text.dtype, pattern, zone, century, None, midnight, case, months)
 
 
 def end_of_day(times: np.ndarray, codes: np.ndarray) -> np.ndarray | None:

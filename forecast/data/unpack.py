@@ -1,7 +1,8 @@
-"""Bytes of a file as UTF-8 text: compression, encoding, ends of lines."""
+"""Bytes of a file as UTF-8 text: compression, encoding, ends of lines, and what programs leave between the signs."""
 
 import gzip
 import io
+import re
 import zlib
 from typing import Any
 
@@ -18,6 +19,7 @@ _OTHERS = {
 _ENOUGH = 1 << 28  # bytes that any file may unpack to; more must be in proportion to what was given
 _PROPORTION = 200
 _BLOCK = 1 << 20
+_CONTROL = re.compile(rb"[\x01-\x08\x0b\x0e-\x19\x1c-\x1f]")  # in no text
 
 
 def unpacked(raw: bytes, name: str) -> bytes:
@@ -38,8 +40,11 @@ def unpacked(raw: bytes, name: str) -> bytes:
     return raw
 
 
-def decoded(raw: bytes, name: str) -> tuple[bytes, str]:
-    """UTF-8 bytes with lines that end in a line feed, and the encoding they came in. Raises DataError."""
+def decoded(raw: bytes, name: str) -> tuple[bytes, str, list[tuple[str, int, str, str]]]:
+    """UTF-8 bytes with lines that end in a line feed, the encoding they came in, and what was left out.
+
+    Repairs are given by kind, count, first and detail. Raises DataError.
+    """
     encoding = _encoding(raw, name)
     if encoding != "utf-8":
         try:
@@ -55,7 +60,13 @@ def decoded(raw: bytes, name: str) -> tuple[bytes, str]:
         raw = raw.rstrip(b"\x1a")
     if b"\r" in raw[: 1 << 16] and b"\n" not in raw:
         raw = raw.replace(b"\r", b"\n")
-    return raw, encoding
+    repairs = []
+    for mark, what in ((b"\x00", "NUL bytes"), (b"\xef\xbb\xbf", "byte-order marks of files joined to this one")):
+        if count := raw.count(mark):
+            line = raw.count(b"\n", 0, raw.index(mark)) + 1
+            repairs.append(("encoding", count, f"line {line}", f"{what} were left out"))
+            raw = raw.replace(mark, b"")
+    return raw, encoding, repairs
 
 
 def _encoding(raw: bytes, name: str) -> str:
@@ -69,7 +80,9 @@ def _encoding(raw: bytes, name: str) -> str:
         first, second = head[::2].count(0), head[1::2].count(0)
         if 5 * max(first, second) > 2 * len(head) and 20 * min(first, second) < max(first, second):
             return "utf-16-be" if first > second else "utf-16-le"
-        raise DataError(f"{name}: this is not text.", "Give CSV, or Parquet with the suffix .parquet.")
+        # A logger that lost its power leaves a block of zeros, a field of fixed length ends in some.
+        if 2 * raw.count(0) > len(raw) or _CONTROL.search(raw):
+            raise DataError(f"{name}: this is not text.", "Give CSV, or Parquet with the suffix .parquet.")
     if raw.isascii():
         return "utf-8"
     try:

@@ -16,6 +16,7 @@ from ..models.darts_gt_labels import LabelDartsGTConfig
 from ..tasks.graph_labels import GraphExample
 from .features import FeatureError, Features
 from .fitted import Reader, Targets
+from .kept_positions import with_kept_positions
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Prepared:
             except FeatureError as error:
                 raise FeatureError(f"model.{name.removesuffix('s')}_features: {error}") from error
         reader = Reader(known[0], known[1], config.positions, config.position_count)
-        read, clipped = reader.read(store)
+        read, clipped = reader.with_features(store)
+        read = with_kept_positions(read, reader)
         parts = {part: read.select(rows) for part, rows in graphs.parts.items()}
         return cls(parts, reader, _targets(graphs.task, graphs.targets, parts["train"].targets), clipped)
 

@@ -17,19 +17,21 @@ from ..scoring import finite
 
 _LISTED = 10  # graphs in the text and in the table of the page
 _DRAWN, _LARGEST = 6, 60  # graphs that are drawn, and nodes of the largest of these
-_ELEMENTS = (
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
-    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl "
-    "Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og ?"
-).split()  # by atomic number; then what is none
+_SYMBOLS = """
+H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr
+Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir
+Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl
+Mc Lv Ts Og ?
+"""
+_ELEMENTS = _SYMBOLS.split()  # by atomic number; then what is none
 
 _RANKING = {
     "robust": "by the attention that they are given",
     "reference": "as the authors' code does it: in dense attention by what they are given, in sparse by what they give",
 }
 NOTE = (
-    "It says what this model uses, not what causes what. A head that others stand in for looks as if it did nothing, and "
-    "from the second layer on a node already holds something of its neighbours."
+    "It says what this model uses, not what causes what. A head that others stand in for looks as if it did nothing, "
+    "and from the second layer on a node already holds something of its neighbours."
 )
 
 
@@ -206,8 +208,8 @@ class GraphExplanation(Explained):
             caption = f'<b>{report.escaped(self.ids[graph])}</b> <span class="note">{report.escaped(note)}</span>'
             cards.append(report.card(caption, "", drawing))
         why = (
-            "The stronger a node's ground, the more of the attention of helpful heads it gets, each head by how much it "
-            f"helps; the tenth that gets most is ringed. Nodes rank {_RANKING[self.ranking]}."
+            "The stronger a node's ground, the more of the attention of helpful heads it gets, each head by how much "
+            f"it helps; the tenth that gets most is ringed. Nodes rank {_RANKING[self.ranking]}."
         )
         return f'<p>{report.escaped(why)}</p>\n<div class="grid">\n{"".join(cards)}</div>\n'
 

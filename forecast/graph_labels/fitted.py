@@ -44,6 +44,11 @@ class Reader:
 
         Raises `FeatureError` for features of another form.
         """
+        store, beyond = self.with_features(store)
+        return self.with_positions(store), beyond
+
+    def with_features(self, store: GraphStore) -> tuple[GraphStore, dict[str, int]]:
+        """The same without positions."""
         found, beyond = {}, {}
         for name, values, features in (
             ("nodes", store.nodes, self.nodes),
@@ -53,12 +58,15 @@ class Reader:
                 found[name], beyond[name] = features.read(values)
             except FeatureError as error:
                 raise FeatureError(f"of {name}: {error}") from error
-        store = dataclasses.replace(store, nodes=found["nodes"], edge_features=found["edges"])
+        return dataclasses.replace(store, nodes=found["nodes"], edge_features=found["edges"]), beyond
+
+    def with_positions(self, store: GraphStore) -> GraphStore:
+        """The graphs with the positions of their nodes."""
         if self.positions == "rwse":
-            store = with_walks(store, range(1, self.position_count + 1))
-        elif self.positions == "lappe":
-            store = with_eigenvectors(store, self.position_count)
-        return store, beyond
+            return with_walks(store, range(1, self.position_count + 1))
+        if self.positions == "lappe":
+            return with_eigenvectors(store, self.position_count)
+        return store
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Training a network of graphs: the search for its operators, the network with them, and the controls beside it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +10,18 @@ import torch
 
 from graphs.architecture import Architecture
 from graphs.darts_gt import DartsGT
-from graphs.darts_search import Supernet, split_graphs
+from graphs.darts_search import Supernet, excess, split_graphs
 from graphs.graph_batch import GraphError
 
 from ..data.module import SearchData, TrainingData
 from ..errors import DataError, UsageError
 from ..models.darts_gt_labels import LabelDartsGTConfig
+from ..searching import Heard, carried_out, unheard
 from ..tasks.graph_labels import GraphExample, GraphOptim, GraphPredictor
-from ..tasks.search import ArchitectureSearch
+from ..tasks.search import JUDGED, ArchitectureSearch
 from ..training import Curve, train_task
 from .batches import Prepared
 from .settings import GraphTrain
-
-Heard = Callable[[int, Mapping[str, float]], None]
-
-
-def _unheard(number: int, values: Mapping[str, float]) -> None:
-    """Does nothing with the values of an epoch."""
 
 
 class Learned(NamedTuple):
@@ -44,7 +39,7 @@ def learn(
     train: GraphTrain,
     *,
     checkpoint: Path | None = None,
-    on_epoch: Heard = _unheard,
+    on_epoch: Heard = unheard,
     bar: bool = False,
 ) -> Learned:
     """Train a fresh network with the operators of `config` on the training part; keep its best epoch on validation.
@@ -74,35 +69,39 @@ def search(
     train: GraphTrain,
     *,
     checkpoint: Path | None = None,
-    on_epoch: Heard = _unheard,
+    on_epoch: Heard = unheard,
     bar: bool = False,
 ) -> Architecture:
     """Search the operator of each layer on the training part alone, drawn into graphs for weights and for the choice.
 
-    A time limit ends the search with the epoch it falls in; what it has found by then counts. Raises DataError where
-    one of the parts would be empty.
+    A time limit ends the search with the epoch it falls in; what it has found by then counts. `seconds` are those since
+    it was last resumed. Raises DataError where one of the parts would be empty.
     """
     settings, whole = config.search, prepared.examples("train")
-    learned, held = split_graphs(len(whole), settings.split, torch.Generator().manual_seed(train.seed))
-    if not (len(learned) and len(held)):
+    first, second = split_graphs(len(whole), settings.split, torch.Generator().manual_seed(train.seed))
+    if not (len(first) and len(second)):
         raise DataError(
             f"{len(whole)} training graphs cannot be parted for a search.",
             "Give more graphs, or name the operators: --set model.architecture=GINE.",
         )
     torch.manual_seed(train.seed)
     network = Supernet(prepared.shape, config.network(), settings)
+    learned, held = whole.part(first), whole.part(second)
 
     def loss(example: GraphExample) -> torch.Tensor:
         return prepared.task.loss(network(example.batch), example.targets)
 
-    task = ArchitectureSearch(network, network, loss, lambda example: len(example.batch.offsets) - 1)
-    limits = replace(train, epochs=settings.epochs, patience=settings.epochs, averaging=0.0)
-    data = SearchData(whole.part(learned), whole.part(held), batch_size=train.batch_size, seed=train.seed)
+    def more(example: GraphExample, draw: torch.Generator) -> torch.Tensor:
+        return excess(network(example.batch), example.targets, prepared.task.loss, draw)
+
+    # Held graphs are in random order already.
+    parts = torch.arange(len(held)).tensor_split(max(JUDGED, len(held) // train.batch_size))
+    judged = (held[part] for part in parts if len(part) > 1)  # of one graph no two labels can change places
+    task = ArchitectureSearch(network, network, loss, lambda example: len(example.batch.offsets) - 1, judged, more)
+    reference = settings.mode == "reference"
+    data = SearchData(learned, held, reference=reference, batch_size=train.batch_size, seed=train.seed)
     with _refusals():
-        train_task(task, data, limits, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
-    return Architecture.of(
-        task.trajectory[-1], settings.candidates, min_margin=settings.min_margin, trajectory=task.trajectory
-    )
+        return carried_out(task, data, train, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
 
 
 @contextmanager

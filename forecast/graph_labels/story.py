@@ -17,7 +17,6 @@ from ..sensors import with_named_operators
 
 if TYPE_CHECKING:
     from graphs.architecture import Architecture
-    from graphs.darts_gt import DartsGT
 
     from ..tracking import TrackedRun
     from .batches import Prepared
@@ -130,9 +129,12 @@ def require_buildable(found: Read) -> None:
 
 def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) -> Outcome:
     """Search the operators, train the network with them, and score it beside controls and baselines."""
+    from .. import searching
+    from ..training import cut
     from . import report, summary
     from .baselines import baselines
     from .fitted import FittedGraphs, outputs
+    from .learning import search
 
     config = found.config
     prepared = found.prepared
@@ -142,20 +144,25 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     progress.stage("fitting the baselines")
     rules = baselines(prepared)
     clock.lap("baselines")
-    found, sought = _settled(found, prepared, run, progress)
+
+    def find_operators(config: RunConfig, **options: Any) -> "Architecture":
+        return search(prepared, config.model, config.train, **options)
+
+    config, sought = searching.settled(config, find_operators, run, progress)
+    found = replace(found, config=config)
     clock.lap("search")
     progress.stage(f"training {config.name}, run {run.id}")
     learned = _learned(found, prepared, run, progress)
     clock.lap("train")
-    networks = {config.name: learned.network}
+    trained = {config.name: learned}
     if sought is not None:
-        networks |= _controls(found, prepared, sought, learned.network, run, progress)
+        trained |= _controls(found, prepared, sought, learned, run, progress)
     clock.lap("controls")
 
     progress.stage("scoring")
     told = {
         name: {part: prepared.targets.restored(outputs(network, store)) for part, store in prepared.parts.items()}
-        for name, network in networks.items()
+        for name, (network, *_) in trained.items()
     }
     told |= {
         name: {part: rule(prepared.parts[part]) for part in ("validation", "test")} for name, rule in rules.items()
@@ -166,6 +173,10 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     }
     clock.lap("score")
     document = summary.document(run.id, found, scores, learned, sought, clock.seconds)
+    short = [] if sought is None else searching.cut(sought, config)
+    short += cut({name: (one.curve, one.best_epoch) for name, one in trained.items()}, config.train)
+    if short:
+        document["cut"] = short
     page = summary.page(found, prepared, told[config.name]["test"], learned, document)
     fitted = FittedGraphs(
         config.name,
@@ -240,39 +251,6 @@ def _made_up(name: str, features: "Features", counts: Sequence[int], draw: np.ra
     return pl.Series(name, [one.tolist() for one in numbers], dtype=pl.List(pl.List(pl.Float64)))
 
 
-def _settled(
-    found: Read, prepared: "Prepared", run: "TrackedRun", progress: Progress
-) -> tuple[Read, "Architecture | None"]:
-    """Search the operators where the configuration asks for it: the configuration with them, and the search.
-
-    The architecture is kept with the run. A time limit is shared evenly by search, network and controls.
-    """
-    from ..models.darts_gt import SEARCH
-    from .learning import search
-
-    config = found.config
-    if config.model.architecture != SEARCH:
-        return found, None
-    limit, parts = config.train.time_limit, 2 + len(config.model.candidates)
-    config = replace(config, train=replace(config.train, time_limit=limit and limit / parts))
-    progress.stage(f"searching {config.model.layers} operators among {', '.join(config.model.candidates)}")
-
-    def on_epoch(number: int, values: Mapping[str, float]) -> None:
-        run.epoch(number, {"search_loss": values["search_loss"], "search_train_loss": values["train_loss"]})
-        progress.stage(f"search epoch {number}: loss on held graphs {values['search_loss']:.4g}")
-
-    sought = search(
-        prepared,
-        config.model,
-        config.train,
-        checkpoint=run.checkpoint.with_name("search.ckpt"),
-        on_epoch=on_epoch,
-        bar=not isinstance(progress, Silent),
-    )
-    run.text("architecture.json", sought.to_json())
-    return replace(found, config=_with(config, sought.operators)), sought
-
-
 def _learned(found: Read, prepared: "Prepared", run: "TrackedRun", progress: Progress) -> "Learned":
     from .learning import learn
 
@@ -289,26 +267,22 @@ def _controls(
     found: Read,
     prepared: "Prepared",
     sought: "Architecture",
-    network: "DartsGT",
+    learned: "Learned",
     run: "TrackedRun",
     progress: Progress,
-) -> dict[str, "DartsGT"]:
+) -> dict[str, "Learned"]:
     """Train a network with each candidate in all layers as the one with the operators found was, which may be one."""
+    from ..searching import with_operators
     from .learning import learn
 
     trained = {}
     for operator in sought.candidates:
         name, uniform = f"all-{operator}", (operator,) * len(sought.operators)
         if sought.operators == uniform:
-            trained[name] = network
+            trained[name] = learned
             continue
         progress.stage(f"training the control {name}")
-        config = _with(found.config, uniform)
+        config = with_operators(found.config, uniform)
         checkpoint = run.checkpoint.with_name(f"{name}.ckpt")
-        trained[name] = learn(prepared, config.model, config.train, checkpoint=checkpoint).network
+        trained[name] = learn(prepared, config.model, config.train, checkpoint=checkpoint)
     return trained
-
-
-def _with(config: RunConfig, operators: tuple[str, ...]) -> RunConfig:
-    """The same configuration for the network with these operators."""
-    return replace(config, settings={**config.settings, "architecture": list(operators)})

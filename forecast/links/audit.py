@@ -2,6 +2,8 @@
 
 The stream of the table is cut at its first moment that is asked about: what is before becomes the stored past of the
 model, all that follows is handed over as history, once without and several times with events at or after the query.
+A model that tells pairs as of each query's own time is asked once more as it is scored, with the window of a batch that
+began earlier: what came between the two it may use, and nothing from the moment of the query on.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +21,7 @@ from ..errors import DataError, UsageError
 
 _ASKED = 20  # pairs at each moment: those that came about then, and others between nodes that were met before
 _BEST = 10  # destinations of each ranking
+_BATCH = 100  # events by which a batch begins before the query
 _REPEATED = 50  # events that are added at the very moment of a query
 _WAYS = {
     "as they are": "later events as they are, beside none",
@@ -44,7 +47,8 @@ def audit_links(
     events, times = _stream(fitted, read)
     moments = _moments(times, origins, random, read.origin)
     begin = int(np.searchsorted(times, moments[0]))
-    model = _until(fitted, events[:begin], times[:begin])
+    model = _until(fitted, events[:begin])
+    own = fitted.network.config.cut == "query"
     ways = [way for way in _WAYS if way != "other features" or fitted.ends.features]
     told(f"asking at {len(moments)} moments with {len(ways)} changes of what follows")
     checks, leaks = {way: Check(way, _WAYS[way]) for way in ways}, dict[str, Leak]()
@@ -53,9 +57,18 @@ def audit_links(
         cut = int(np.searchsorted(times, moment))
         queries = _queries(fitted, events, times, cut, moment, random)
         asked += len(queries)
-        expected = _answers(model, queries, events[begin:cut])
-        for way, later in _changed(fitted, events[cut:], times[cut:], queries, moment, ways, random):
+
+        def answers(
+            later: pl.DataFrame, queries: pl.DataFrame = queries, cut: int = cut, moment: Any = moment
+        ) -> list[pl.DataFrame]:
             found = _answers(model, queries, pl.concat([events[begin:cut], later]))
+            if own:
+                found.append(_in_a_batch(fitted, queries, moment, pl.concat([events[:cut], later])))
+            return found
+
+        expected = answers(events[:0])
+        for way, later in _changed(fitted, events[cut:], times[cut:], queries, moment, ways, random):
+            found = answers(later)
             moved = [~_same(before, after) for before, after in zip(expected, found, strict=True)]
             check = checks[way]
             checks[way] = replace(
@@ -107,17 +120,25 @@ def _moments(times: np.ndarray, count: int, random: np.random.Generator, origin:
     return [moment.item() for moment in np.unique(times[places])]
 
 
-def _until(fitted: Any, events: pl.DataFrame, times: np.ndarray) -> Any:
+def _until(fitted: Any, events: pl.DataFrame) -> Any:
     """The model as it would be stored with these events, of nodes that it knows, as its past."""
+    stream = _store(fitted, events)
+    return type(fitted).of(
+        fitted.name, fitted.network, fitted.nodes, fitted.ends, fitted.time_type, stream, fitted.facts
+    )
+
+
+def _store(fitted: Any, events: pl.DataFrame) -> Any:
+    """The events of nodes that the model knows, under its numbers."""
     ends, nodes = fitted.ends, fitted.nodes
+    times, _ = read_ticks(events[ends.time], str, fitted.time_type.rules, fitted.time_type)
     src = nodes.source_nodes(plain_ids(events[ends.src], str))
     dst = nodes.destination_nodes(plain_ids(events[ends.dst], str))
     known = (src >= 0) & (dst >= 0)
     if not known.any():
         raise DataError("The model knows no node of the first events.", "Give events as at the fit.")
     features = events.select(ends.features).cast(pl.Float32).to_numpy()[known] if ends.features else None
-    stream = type(fitted.past).of(src[known], dst[known], times[known], features, nodes=len(nodes))
-    return type(fitted).of(fitted.name, fitted.network, nodes, ends, fitted.time_type, stream, fitted.facts)
+    return type(fitted.past).of(src[known], dst[known], np.asarray(times)[known], features, nodes=len(nodes))
 
 
 def _queries(
@@ -177,11 +198,28 @@ def _with_new(ids: pl.Series, random: np.random.Generator) -> pl.Series:
     return fresh.zip_with(pl.Series(new), ids.cast(fresh.dtype)).alias(ids.name)
 
 
-def _answers(model: Any, queries: pl.DataFrame, history: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _answers(model: Any, queries: pl.DataFrame, history: pl.DataFrame) -> list[pl.DataFrame]:
     """Scores of the queried links, and rankings of their sources."""
     given: Mapping[str, Any] = {"history": history} if len(history) else {}
     ranked = queries.drop(model.ends.dst).unique(maintain_order=True)
-    return model.predict(queries, **given), model.predict(ranked, top_k=_BEST, **given)
+    return [model.predict(queries, **given), model.predict(ranked, top_k=_BEST, **given)]
+
+
+def _in_a_batch(fitted: Any, queries: pl.DataFrame, moment: Any, stream: pl.DataFrame) -> pl.DataFrame:
+    """The queried links with scores as a fit makes them: with the window of a batch that began `_BATCH` events ago."""
+    import torch
+
+    from graphs.events import LinkBatch
+
+    store = _store(fitted, stream)
+    begin = store.time[max(0, int(store.before(moment)) - _BATCH)]
+    known = fitted.nodes.source_nodes(plain_ids(queries[fitted.ends.src], str))
+    met = fitted.nodes.destination_nodes(plain_ids(queries[fitted.ends.dst], str))
+    src, dst = (torch.from_numpy(np.where(nodes < 0, len(fitted.nodes), nodes)) for nodes in (known, met))
+    nobody = torch.zeros(len(src), 0, dtype=torch.int64)
+    time = torch.full_like(src, moment, dtype=store.time.dtype)
+    scores = fitted.rule(store)(LinkBatch(src, dst, time, nobody, nobody, int(store.before(begin))))
+    return queries.with_columns(pl.Series("score", scores[:, 0].numpy()))
 
 
 def _same(before: pl.DataFrame, after: pl.DataFrame) -> np.ndarray:
@@ -202,13 +240,13 @@ def _leak(
     fitted: Any,
     way: str,
     queries: pl.DataFrame,
-    expected: tuple[pl.DataFrame, pl.DataFrame],
-    found: tuple[pl.DataFrame, pl.DataFrame],
+    expected: list[pl.DataFrame],
+    found: list[pl.DataFrame],
     moved: list[np.ndarray],
     moment: str,
 ) -> Leak:
     """The first answer that moved."""
-    part = 0 if moved[0].any() else 1
+    part = next(part for part, rows in enumerate(moved) if rows.any())
     row = int(moved[part].argmax())
     frame = expected[part] if row < len(expected[part]) else found[part]
     src, dst = (frame[name][row] if name in frame.columns else None for name in (fitted.ends.src, fitted.ends.dst))

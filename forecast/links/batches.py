@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from graphs.events import EventStore, LinkBatch, Stretch, stretches
-from graphs.negatives import AllDestinations, random_negatives
+from graphs.negatives import AllDestinations, ListedDestinations, random_negatives
 from graphs.neighbors import NeighborIndex
 from graphs.todyformer import History
 
@@ -31,12 +32,23 @@ class Parts:
     validation: int  # position of the first event of validation
     test: int  # and of test
     bipartite: bool  # whether sources and destinations are nodes of two kinds
-    everyone: AllDestinations  # ranks among all destinations; among all nodes where there is one kind
+    rivals: AllDestinations | ListedDestinations  # all destinations, all nodes where there is one kind; or as listed
 
     @classmethod
-    def of(cls, store: EventStore, validation: int, test: int, bipartite: bool) -> "Parts":
+    def of(
+        cls, store: EventStore, validation: int, test: int, bipartite: bool, listed: np.ndarray | None = None
+    ) -> "Parts":
+        """`listed` (Q, N) are the candidates of all events of validation and test, where the data come with some."""
+        if listed is not None:
+            rivals = ListedDestinations(store, validation, torch.from_numpy(listed))
+            return cls(store, validation, test, bipartite, rivals)
         pool = torch.unique(store.dst) if bipartite else torch.arange(store.nodes)
         return cls(store, validation, test, bipartite, AllDestinations(store, pool))
+
+    @property
+    def listed(self) -> bool:
+        """Whether the data say whom each event is ranked among."""
+        return isinstance(self.rivals, ListedDestinations)
 
     @property
     def training(self) -> EventStore:
@@ -44,7 +56,7 @@ class Parts:
 
     def pieces(self, part: Iterable[Stretch]) -> Iterator[Stretch]:
         """Batches cut so that no more than `CANDIDATES_AT_ONCE` scores are made at once; each keeps its batch's cut."""
-        rows = max(1, CANDIDATES_AT_ONCE // (1 + len(self.everyone.pool)))
+        rows = max(1, CANDIDATES_AT_ONCE // (1 + self.rivals.width))
         for whole in part:
             for first in range(whole.first, whole.end, rows):
                 yield Stretch(first, min(first + rows, whole.end), whole.cut)
@@ -72,7 +84,9 @@ class TrainingLinks(Dataset[LinkExample]):
         batch = random_negatives(self.parts.store, part, self.pool, config.negatives, (config.seed, epoch))
         weight = torch.ones(batch.negatives.shape)
         if config.loss == "softmax":
-            near = self.partners.recent_at(batch.src, batch.cut, config.partners).nodes
+            own = self.history.config.cut == "query"
+            cut = self.parts.store.before(batch.time) if own else batch.cut
+            near = self.partners.recent_at(batch.src, cut, config.partners).nodes
             batch, weight = with_partners(batch, near, len(self.pool) / config.negatives)
         return LinkExample(self.history.until(batch.time[0]), batch, weight)
 
@@ -91,7 +105,7 @@ def with_partners(batch: LinkBatch, near: Tensor, stands_for: float) -> tuple[Li
 
 
 class RankedLinks(Dataset[LinkExample]):
-    """Events of validation, each among all destinations."""
+    """Events of validation, each among its rivals."""
 
     def __init__(self, parts: Parts, history: History, config: LinkTrain) -> None:
         self.parts, self.history = parts, history
@@ -108,7 +122,7 @@ class RankedLinks(Dataset[LinkExample]):
         piece = self.pieces[number]
         # Nothing of the batch's first moment is seen, also by a piece that begins later.
         view = self.history.until(self.parts.store.time[piece.cut])
-        return LinkExample(view, self.parts.everyone(piece), torch.zeros(0))
+        return LinkExample(view, self.parts.rivals(piece), torch.zeros(0))
 
 
 class _Shuffled(Sampler[tuple[int, int]]):

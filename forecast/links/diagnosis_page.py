@@ -43,5 +43,6 @@ def _over_time(found: "EventDiagnosis") -> str:
 def _degrees(found: "EventDiagnosis") -> str:
     look = figures.looks(next(iter(found.degrees)), found.degrees)
     keys = report.legend([report.legend_key(name, look[name]) for name in found.degrees])
-    drawing = figures.degree_figure("degrees", "Share of nodes by their number of events", found.degrees)
+    axes = "events of a node, at least", "share of the nodes"
+    drawing = figures.counts_figure("degrees", "Share of nodes by their number of events", found.degrees, axes)
     return report.card("<b>Events of a node</b>", keys, drawing)

@@ -15,6 +15,10 @@ from ..report import Verdict, aligned, card, escaped, facts, ledger, legend, leg
 from .settings import CONTROL
 
 _NAMES = {"mrr": "MRR", "ap": "AP", "auc": "AUC", "hits@10": "Hits@10"}
+_SEEN = {
+    "batch": "the first event of a batch",
+    "query": "each event; encoders see what came before the first event of its batch",
+}
 _TOLERANCE = 0.05  # by which shares may miss before the page says so
 
 
@@ -39,6 +43,8 @@ class Report:
     cautions: Sequence[Mapping[str, object]]
     config: str  # YAML
     command: str
+    listed: bool  # whether the data say whom each event is ranked among
+    cut: str  # "batch": what came before the first event of a batch is seen; "query": before each event
 
     @property
     def control(self) -> str | None:
@@ -112,8 +118,11 @@ def _score_table(report: Report) -> str:
         for name, row in zip(report.scores, cells, strict=True)
     )
     note = "Higher is better throughout; the tinted bold value is the best of its column. MRR and hits rank each event "
-    note += "among all destinations but its true ones, AP and AUC tell it from one drawn at random. All methods see "
-    note += "what came strictly before the first event of a batch, and rank the same events."
+    note += "among the destinations listed for it" if report.listed else "among all destinations but its true ones"
+    note += (
+        ", AP and AUC tell it from one of these drawn at random. All methods rank the same events and see what came "
+    )
+    note += f"strictly before {_SEEN[report.cut]}."
     return table(f"<tr><th>method</th>{head}<th>MRR, validation</th></tr>", rows) + f'<p class="note">{note}</p>\n'
 
 

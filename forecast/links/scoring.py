@@ -1,7 +1,8 @@
 """Scores of links over every event of a part: the network, the simple rules, all with one cut and on the same batches.
 
-A rule sees what came strictly before the time of its batch's first event. Published results of streaming rules are not
-as strict: they also see events of that very time which the file happens to list earlier.
+A rule sees what came strictly before the time of its batch's first event or, where the network does, of each event.
+Published results of streaming rules are not as strict: they also see events of the batch's first time which the file
+happens to list earlier.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from graphs import edgebank, pair_rules
-from graphs.evaluation import LinkRule
+from graphs.evaluation import LinkRule, at_own_time
 from graphs.events import LinkBatch, stretches
 from graphs.history import PairHistory
 from graphs.metrics import area_under_curve, average_precision, hits, ranks, reciprocal_rank
+from graphs.todyformer import Cut
 
 from .batches import Parts
 
@@ -26,10 +28,11 @@ BASELINES = ("edgebank", "edgebank-window", "pair-count", "pair-recency", "recen
 class LinkScores:
     """How one method did on Q events; of every metric, more is better.
 
-    `ranks` (Q,) float64 are places among all destinations but the event's true ones, the middle one of equals (TGB's
-    protocol): `mrr` and `hits@10` come from them. `ap` and `auc` tell each event from one other destination, drawn by
-    seed among those that are no true one, and are means over batches. `confidence` and `right` (Q,) are the share that
-    a softmax gives to the first of the ranking and whether that is the event, empty for rules, which give no shares.
+    `ranks` (Q,) float64 are places among all destinations but the event's true ones, or among those that the data list
+    for the event, the middle one of equals (TGB's protocol): `mrr` and `hits@10` come from them. `ap` and `auc` tell
+    each event from one of these, drawn by seed, and are means over batches. `confidence` and `right` (Q,) are the share
+    that a softmax gives to the first of the ranking and whether that is the event, empty for rules, which give no
+    shares.
     """
 
     values: Mapping[str, float]  # by the names of METRICS
@@ -42,8 +45,8 @@ class LinkScores:
         return self.values[name]
 
 
-def baselines(parts: Parts, batch_size: int) -> dict[str, LinkRule]:
-    """The rules that a network has to beat, in the order of `BASELINES`: EdgeBank and what pairs did before."""
+def baselines(parts: Parts, batch_size: int, cut: Cut = "batch") -> dict[str, LinkRule]:
+    """The rules that a network has to beat, in the order of `BASELINES`: EdgeBank and what pairs did before `cut`."""
     history = PairHistory(parts.store)
     numbers = pair_rules.batch_numbers((0, parts.validation, parts.test, len(parts.store)), batch_size)
     rules = (
@@ -53,7 +56,8 @@ def baselines(parts: Parts, batch_size: int) -> dict[str, LinkRule]:
         pair_rules.pair_recency(history),
         pair_rules.recency_then_popularity(history, numbers),
     )
-    return dict(zip(BASELINES, rules, strict=True))
+    named = dict(zip(BASELINES, rules, strict=True))
+    return {name: at_own_time(rule, parts.store) for name, rule in named.items()} if cut == "query" else named
 
 
 def score(
@@ -75,7 +79,7 @@ def score(
     batches = list(stretches(parts.store, first, end, batch_size))
     for number, whole in enumerate(batches):
         for piece in parts.pieces([whole]):
-            batch = parts.everyone(piece)
+            batch = parts.rivals(piece)
             drawn = one_negative(batch, (seed, piece.first))
             for name, rule in rules.items():
                 kept[name].append(_compared(rule(batch), batch, drawn, number, name in shares))

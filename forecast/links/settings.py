@@ -17,7 +17,7 @@ class LinkTrain:
     """How a network of links is trained."""
 
     epochs: int = 5
-    batch_size: int = 200  # consecutive events that share one window, in training, scoring and prediction alike
+    batch_size: int = 200  # consecutive events that share one window, in training and scoring alike
     loss: Literal["softmax", "binary"] = "softmax"  # binary: the published one, best with negatives: 1
     negatives: int = 30  # destinations drawn for each event
     partners: int = 10  # latest partners of the source that are negatives, too; softmax only

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import RunConfig
 from ..data import catalogue
+from ..data.candidates import listed_candidates
 from ..data.events import EventTable, read_events
 from ..errors import UsageError
 from ..kinds import Clock, Outcome, Progress, Sample, Silent
@@ -74,7 +75,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     from .scoring import baselines, score
 
     config, events = found.config, found.events
-    parts = Parts.of(events.store, *events.borders, events.nodes.bipartite)
+    parts = Parts.of(events.store, *events.borders, events.nodes.bipartite, listed_candidates(events))
     progress.stage(f"training {config.name}, run {run.id}")
     network, curve, best_epoch = _trained(found, parts, config.model, run, progress)
     networks = {config.name: network}
@@ -87,7 +88,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
 
     progress.stage("scoring")
     rules: dict[str, LinkRule] = {name: Ranker(one, History(parts.store, one.config)) for name, one in networks.items()}
-    rules |= baselines(parts, config.train.batch_size)
+    rules |= baselines(parts, config.train.batch_size, config.model.cut)
     validation, test = (
         score(
             rules,
@@ -135,7 +136,7 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
 
     store = found.events.store
     renamed, to_champion = as_known(champion, champion.network.config.directed, found.events)
-    parts = Parts.of(store, *found.events.borders, found.events.nodes.bipartite)
+    parts = Parts.of(store, *found.events.borders, found.events.nodes.bipartite, listed_candidates(found.events))
     rule = champion.rule(renamed)
 
     def champions(batch: LinkBatch) -> torch.Tensor:

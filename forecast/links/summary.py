@@ -40,8 +40,10 @@ def document(
         "data": {key: value for key, value in facts.items() if key not in ("split", "parts")},
         "split": facts["split"],
         "events": facts["parts"],
-        "candidates": len(parts.everyone.pool),
+        "candidates": parts.rivals.width,
+        "listed": parts.listed,
         "batch_size": found.config.train.batch_size,
+        "cut": found.config.model.cut,
         "best_epoch": best_epoch,
         "scores": {name: finite(one.values) for name, one in test.items()},
         "validation": {name: finite(one.values) for name, one in validation.items()},
@@ -75,8 +77,9 @@ def page(
         "Nodes": f"{facts['sources']:,} sources, {facts['destinations']:,} destinations, {facts['nodes']:,} in all",
         "Pairs that met before": f"{100 * facts['repeats']:.1f}% of all events",
         "Pairs new since training": f"{100 * facts['surprise']:.1f}% of the test events",
-        "Ranked among": f"{document['candidates']:,} destinations",
-        "Batches": f"{config.train.batch_size:,} events see what came before the first of them",
+        "Ranked among": f"{document['candidates']:,} destinations"
+        + (", those that the files beside the events list for each" if parts.listed else ""),
+        "Batches": _seen(config.train.batch_size, config.model.cut),
         "Seed": str(config.train.seed),
         "Seconds of training": str(document["seconds"]["train"]),
         "Run": document["run"],
@@ -100,6 +103,16 @@ def page(
         cautions=facts["warnings"],
         config=config.to_yaml(),
         command=f"forecast fit {facts['source']} --config config.yaml",
+        cut=config.model.cut,
+        listed=parts.listed,
+    )
+
+
+def _seen(batch_size: int, cut: str) -> str:
+    if cut == "batch":
+        return f"{batch_size:,} events see what came before the first of them"
+    return (
+        f"the encoder sees what came before the first of {batch_size:,} events; of pairs and nodes each is told its own"
     )
 
 

@@ -19,25 +19,22 @@ import torch
 from torch import Tensor, nn
 
 from graphs.darts_gt import Attention, DartsGT, DartsGTConfig, GraphDataShape, GraphTransformer, Norm
-from graphs.darts_search import SearchConfig, Supernet
-from graphs.graph_batch import GraphError
-from graphs.graph_operators import OPERATORS, PUBLISHED
+from graphs.darts_search import Supernet
+from graphs.graph_operators import OPERATORS
 from graphs.sensor_graph import SensorGraph
 
 from ..data.windows import Window, WindowShape
 from ..errors import UsageError
+from .darts_gt_search import SEARCH, SearchedConfig
 from .layers.instance_norm import zero_unseen
 
-SEARCH, RANDOM = "search", "random"
 DENSE_SENSORS = 512  # above, attention between all pairs takes too much memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class SensorDartsGTConfig:
+class SensorDartsGTConfig(SearchedConfig):
     """Sizes of the network and of its search. Raises `UsageError` for a value that no network can be built from."""
 
-    architecture: str | tuple[str, ...] = SEARCH  # or an operator for all layers, one a layer, FILE.json, "random"
-    layers: int = 2
     width: int = 32  # of a sensor's state
     heads: int = 4
     attention: Attention = "sparse"  # along edges, or "dense": among all sensors
@@ -46,20 +43,12 @@ class SensorDartsGTConfig:
     norm: Norm = "batch"  # over the sensors of all windows of a batch, or "layer": over each state
     position_width: int = 8  # of a state, for the place of the sensor in the graph
     node_embedding: int = 0  # width of a code learned for each sensor; 0: other sensors may be forecast
-    candidates: tuple[str, ...] = PUBLISHED  # operators that are searched among
     search_epochs: int = 6
-    search_stride: int = 3  # every so many-th training window is searched on
-    search_split: float = 0.6  # share of these windows that weights learn on; the choice learns on later ones
-    search_warmup: float = 0.2  # share of the epochs in which all candidates count alike
-    search_rate: float = 3e-3  # of the choice's logits, with Adam
-    min_margin: float = 0.01  # a layer whose two best candidates are nearer in probability is undecided
+    search_stride: int = 3  # every so many-th training window is searched on; the choice learns on later ones
+    search_warmup: float = 0.2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "candidates", tuple(self.candidates))  # a stored model has lists
-        if not isinstance(self.architecture, str):
-            operators = tuple(self.architecture)
-            # A single word is read as a list of one.
-            object.__setattr__(self, "architecture", operators[0] if len(operators) == 1 else operators)
+        super().__post_init__()
         if self.node_embedding < 0 or self.search_stride < 1:
             name = "node_embedding" if self.node_embedding < 0 else "search_stride"
             least = 0 if self.node_embedding < 0 else 1
@@ -67,32 +56,8 @@ class SensorDartsGTConfig:
                 f"darts-gt: model.{name} is {getattr(self, name)}; it must be at least {least}.",
                 f"Set model.{name}={least}.",
             )
-        try:
-            self.network(weighted=True)
-            _ = self.search
-        except GraphError as error:
-            raise UsageError(_named(error.message), _named(error.hint)) from None
 
-    @property
-    def operators(self) -> tuple[str, ...] | None:
-        """The operator of each layer; None where they are still to be found."""
-        if self.architecture == SEARCH or self.architecture == RANDOM or str(self.architecture).endswith(".json"):
-            return None
-        return (self.architecture,) * self.layers if isinstance(self.architecture, str) else self.architecture
-
-    @property
-    def search(self) -> SearchConfig:
-        """How the architecture is searched."""
-        return SearchConfig(
-            candidates=self.candidates,
-            epochs=self.search_epochs,
-            split=self.search_split,
-            warmup=self.search_warmup,
-            logit_rate=self.search_rate,
-            min_margin=self.min_margin,
-        )
-
-    def network(self, *, weighted: bool) -> DartsGTConfig:
+    def network(self, *, weighted: bool = True) -> DartsGTConfig:
         """The settings of the network behind; `weighted` says whether the edges have weights."""
         return DartsGTConfig(
             architecture=self.operators or next(iter(OPERATORS)),
@@ -111,11 +76,6 @@ class SensorDartsGTConfig:
             position_width=self.position_width,
             head="forecast",
         )
-
-
-def _named(text: str) -> str:
-    """Settings of a search by their names here."""
-    return text.replace("search.candidates", "model.candidates").replace("search.", "model.search_")
 
 
 class SensorEncoder(nn.Module):
@@ -192,6 +152,10 @@ class SensorDartsGT(nn.Module):
         steps = self.transformer(self.graph.batch(nodes))  # (B V, H)
         forecast: Tensor = steps.view(*nodes.shape[:2], -1).transpose(1, 2)  # (B, H, V)
         return forecast[..., : self.shape.targets]
+
+    def last(self, window: Window) -> Tensor:
+        """The last seen values of the targets, which forecasts begin from: (B, 1, V_out)."""
+        return self.features(window)[:, None, : self.shape.targets, 2 * self.shape.lookback]
 
     def features(self, window: Window) -> Tensor:
         """What is known of each sensor at the origin: (B, V, C), its window first."""

@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from graphs.darts_gt import Attention, DartsGTConfig, Flavour, Norm
-from graphs.darts_search import Mode, SearchConfig
-from graphs.graph_batch import GraphError
 from graphs.graph_encoders import EdgeFeatures, NodeFeatures, Positions, Signs
 from graphs.graph_heads import Pooling
-from graphs.graph_operators import OPERATORS, PUBLISHED
+from graphs.graph_operators import OPERATORS
 
 from ..errors import UsageError
-from .darts_gt import RANDOM, SEARCH
+from .darts_gt_search import SearchedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelDartsGTConfig:
+class LabelDartsGTConfig(SearchedConfig):
     """Sizes of the network and of its search. Raises `UsageError` for a value that no network can be built from."""
 
-    architecture: str | tuple[str, ...] = SEARCH  # or an operator for all layers, one a layer, FILE.json, "random"
     layers: int = 3
     width: int = 32  # of a node's state
     heads: int = 4
@@ -42,50 +39,14 @@ class LabelDartsGTConfig:
     head: Literal["auto", "san_graph", "graph", "inductive_node"] = "auto"
     head_layers: int = 3  # of the heads "graph" and "inductive_node"
     pooling: Pooling = "mean"
-    candidates: tuple[str, ...] = PUBLISHED  # operators that are searched among
-    search_mode: Mode = "robust"  # or "reference", as the authors' code does it
-    search_epochs: int = 8
-    search_split: float = 0.6  # share of the training graphs that weights learn on; the choice learns on the others
-    search_warmup: float = 0.25  # share of the epochs in which all candidates count alike
-    search_rate: float = 3e-3  # of the choice's logits, with Adam
-    min_margin: float = 0.01  # a layer whose two best candidates are nearer in probability is undecided
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "candidates", tuple(self.candidates))
-        if not isinstance(self.architecture, str):
-            operators = tuple(self.architecture)
-            # A single word is read as a list of one.
-            object.__setattr__(self, "architecture", operators[0] if len(operators) == 1 else operators)
+        super().__post_init__()
         if self.position_count < 1:
             raise UsageError(
                 f"darts-gt: model.position_count is {self.position_count}; it must be at least 1.",
                 "Set model.position_count=16, or model.positions=none.",
             )
-        try:
-            self.network()
-            _ = self.search
-        except GraphError as error:
-            raise UsageError(_named(error.message), _named(error.hint)) from None
-
-    @property
-    def operators(self) -> tuple[str, ...] | None:
-        """The operator of each layer; None where they are still to be found."""
-        if self.architecture == SEARCH or self.architecture == RANDOM or str(self.architecture).endswith(".json"):
-            return None
-        return (self.architecture,) * self.layers if isinstance(self.architecture, str) else self.architecture
-
-    @property
-    def search(self) -> SearchConfig:
-        """How the architecture is searched."""
-        return SearchConfig(
-            mode=self.search_mode,
-            candidates=self.candidates,
-            epochs=self.search_epochs,
-            split=self.search_split,
-            warmup=self.search_warmup,
-            logit_rate=self.search_rate,
-            min_margin=self.min_margin,
-        )
 
     def network(self) -> DartsGTConfig:
         """The settings of the network behind; what is still "auto" is as for plain features of graphs."""
@@ -115,8 +76,3 @@ class LabelDartsGTConfig:
         """What stands in place of "auto", by the names of the settings."""
         found = {"node_features": node_features, "edge_features": edge_features, "head": head}
         return {name: value for name, value in found.items() if getattr(self, name) == "auto"}
-
-
-def _named(text: str) -> str:
-    """Settings of a search by their names here."""
-    return text.replace("search.candidates", "model.candidates").replace("search.", "model.search_")

@@ -1,15 +1,28 @@
-"""Speed of graph stores: batches against PyG's, and statistics against a graph at a time. Run with `make bench`."""
+"""Speed of graphs: batches against PyG's, positions, and training steps against bare loops. Run with `make bench`."""
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from torch import Tensor, nn
 
+from forecast import training
+from forecast.config import resolve
 from forecast.data.graph_table import read_graphs
+from forecast.graph_labels import kept_positions, learning, story
+from forecast.graph_labels.features import Features
+from forecast.graph_labels.fitted import Reader
+from forecast.prepare import prepare, read
+from forecast.registry import build, find
+from forecast.tasks.series import decayed, masked_loss
+from graphs.darts_gt import DartsGT
 from graphs.graph_store import GraphStore
 from graphs.positions import with_walks
 from graphs.sensor_graph import SensorGraph
@@ -94,3 +107,140 @@ def test_windows_cost_a_tenth_once_their_batch_size_is_known(
     with capsys.disabled():
         print(f"\n16 windows of 207 sensors: {1e6 * later:.0f} µs, the first {1e6 * first:.0f} µs", end="")
     assert later <= first / 10
+
+
+def test_positions_of_molecules_are_computed_at_2000_a_second_and_read_where_they_are_kept(
+    molecules: GraphStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said = []
+    for kind, count in (("rwse", 16), ("lappe", 16)):
+        plain = Features("linear", 9, (), (0.0,) * 9, (1.0,) * 9)
+        reader = Reader(plain, plain, kind, count)
+        alone = spent(lambda reader=reader: reader.with_positions(molecules))
+        kept_positions.with_kept_positions(molecules, reader)
+        again = spent(lambda reader=reader: kept_positions.with_kept_positions(molecules, reader))
+        said.append((kind, GRAPHS / alone, GRAPHS / again))
+    with capsys.disabled():
+        for kind, computed, kept in said:
+            print(f"\n{kind}: {computed:,.0f} molecules/s (target ≥ 2,000), {kept:,.0f}/s where kept", end="")
+    assert all(computed >= 2000 for _, computed, _ in said) and all(kept > computed for _, computed, kept in said)
+
+
+def steps_of(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """CPU seconds between the ends of consecutive training steps of one epoch."""
+    ends: list[float] = []
+
+    class Ends(L.Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            ends.append(time.process_time())
+
+    inner = L.Trainer
+
+    def with_ends(**options: object) -> L.Trainer:
+        return inner(**{**options, "callbacks": [*options["callbacks"], Ends()]})  # type: ignore[misc]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.L, "Trainer", with_ends)
+        work()
+    return list(np.diff(ends))
+
+
+def bare(
+    network: nn.Module, optimizer: torch.optim.Optimizer, losses: Iterator[Callable[[], Tensor]], clip: float | None
+) -> list[float]:
+    """CPU seconds of steps that are written out."""
+    network.train()
+    times = []
+    for loss in losses:
+        start = time.process_time()
+        value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+        optimizer.step()
+        times.append(time.process_time() - start)
+    return times
+
+
+def compared(
+    framed: Callable[[], list[float]], plain: Callable[[], list[float]], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    framed(), plain()
+    ours, theirs = [], []
+    for _ in range(4):
+        ours += framed()
+        theirs += plain()
+    own, other = statistics.median(ours), statistics.median(theirs)
+    with capsys.disabled():
+        print(
+            f"\ntraining step of {name}: {own / other:.3f} × a bare loop ({1e3 * other:.1f} ms), target ≤ 1.15", end=""
+        )
+    assert own <= 1.15 * other
+
+
+def test_a_training_step_on_graphs_costs_little_more_than_a_bare_loop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not MOLHIV.exists():
+        pytest.skip("needs ../shared/data/graphs/molhiv.parquet")
+    settings = ["model.architecture=GINE", "train.epochs=1", "train.device=cpu"]
+    found = story.read(resolve("darts-gt", settings=settings), pl.read_parquet(MOLHIV, n_rows=1500).drop("split"))
+    prepared, config = found.prepared, found.config
+    data = prepared.examples("train")
+
+    def plain() -> list[float]:
+        network = DartsGT(prepared.shape, config.model.network())
+        adam = torch.optim.AdamW(decayed(network, 1e-5), lr=1e-3)
+
+        def loss(index: Tensor) -> Tensor:
+            example = data[index]
+            return prepared.task.loss(network(example.batch), example.targets)
+
+        order = torch.randperm(len(data)).split(config.train.batch_size)[:-1]
+        return bare(network, adam, iter([lambda index=index: loss(index) for index in order]), config.train.clip)
+
+    def framed() -> list[float]:
+        return steps_of(lambda: learning.learn(prepared, config.model, config.train), monkeypatch)
+
+    compared(framed, plain, "darts-gt on molecules", capsys)
+
+
+SENSORS = Path(__file__).parents[2].parent / "shared" / "data" / "spatiotemporal"
+
+
+def sensors(*settings: str) -> Any:
+    if not (SENSORS / "metr_la_week1.parquet").exists():
+        pytest.skip("needs ../shared/data/spatiotemporal/metr_la_week1.parquet")
+    flags = {
+        "data": {"lookback": 12, "horizon": 12, "edges": str(SENSORS / "metr_la_edges.parquet")},
+        "train": {"device": "cpu", "epochs": 1},
+    }
+    found = read(resolve("darts-gt", settings=settings, flags=flags), SENSORS / "metr_la_week1.parquet")
+    return prepare(found)
+
+
+def test_a_training_step_on_sensors_costs_little_more_than_a_bare_loop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = sensors("model.architecture=GINE", "train.epoch_batches=[8,8]")
+    config = made.read.config
+    data, few = made.train, made.validation.thinned(16)
+
+    def plain() -> list[float]:
+        network = build(find("darts-gt", "series"), made.shape, config.model, made.read.graph)
+        adam = torch.optim.AdamW(decayed(network, 1e-4), lr=2e-3, fused=True)
+
+        def loss(index: Tensor) -> Tensor:
+            example = data[index]
+            return masked_loss("mae", network(example.window), example.target)
+
+        order = torch.randperm(len(data)).split(config.train.batch_size)[:8]
+        return bare(network, adam, iter([lambda index=index: loss(index) for index in order]), None)
+
+    def framed() -> list[float]:
+        network = build(find("darts-gt", "series"), made.shape, config.model, made.read.graph)
+        return steps_of(lambda: training.train(network, data, few, config.train), monkeypatch)
+
+    compared(framed, plain, "darts-gt on 16 windows of 207 sensors", capsys)

@@ -97,24 +97,60 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 """
 
 
-def test_reading_a_folder_of_20_million_rows_peaks_at_most_8_times_its_values(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`large`, a folder of 20 million rows of 40,000 series in 20 parts, and `tiny`, one of 5,000 rows."""
+    place = tmp_path_factory.mktemp("folders")
     for name, parts, series in (("large", 20, 2000), ("tiny", 1, 10)):
-        (tmp_path / name).mkdir()
+        (place / name).mkdir()
         for part in range(parts):
             ids = pl.format("{}-{}", pl.lit(f"{part:02}"), "unique_id").alias("unique_id")
-            many(series, 500).with_columns(ids)[1:].write_parquet(tmp_path / name / f"{part:02}.parquet")
+            many(series, 500).with_columns(ids)[1:].write_parquet(place / name / f"{part:02}.parquet")
+    return place
+
+
+def test_reading_a_folder_of_20_million_rows_peaks_at_most_8_times_its_values(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
     peak = {}
     for name in ("tiny", "large"):
-        command = [sys.executable, "-c", READ, str(tmp_path / name)]
+        command = [sys.executable, "-c", READ, str(folders / name)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         peak[name] = int(done.stdout) * 1024
     values = 20 * 2000 * 500 * 4
     ratio = (peak["large"] - peak["tiny"]) / values
     say(capsys, f"20 million rows in 20 parts: {ratio:.1f} × the float32 values above a tiny folder, target ≤ 8")
     assert ratio <= 8
+
+
+COMMAND = """
+import sys
+from forecast.cli import main
+code = main(sys.argv[1:])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+sys.exit(code)
+"""
+
+
+def test_20_million_rows_are_fitted_registered_and_predicted_within_1_5_gigabytes(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    lengths = ["--model", "linear", "--horizon", "24", "--lookback", "48"]
+    told = {}
+    for words in (
+        ["fit", "large", *lengths, "--register", "many", "--quiet"],
+        ["predict", "models:/many@champion", "large", "-o", "out.parquet", "--quiet"],
+    ):
+        begun = time.perf_counter()
+        command = [sys.executable, "-c", COMMAND, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=folders)
+        told[words[0]] = int(done.stdout) * 1024 / 1e9, time.perf_counter() - begun
+    spent = ", ".join(f"{name} {peak:.2f} GB and {seconds:.0f} s" for name, (peak, seconds) in told.items())
+    say(capsys, f"20 million rows of 40,000 series: {spent}; target ≤ 1.5 GB")
+    assert pl.read_parquet(folders / "out.parquet", columns=["yhat"]).height == 40_000 * 24
+    assert max(peak for peak, _ in told.values()) <= 1.5
 
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
