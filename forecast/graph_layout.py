@@ -8,33 +8,47 @@ _ROUNDS = 100
 def layout(nodes: int, edges: np.ndarray) -> np.ndarray:
     """Give places (N, 2) of a graph's nodes, edges (2, E) taken both ways; the same graph has the same places.
 
-    Stress majorization: Gansner, Koren, North, "Graph Drawing by Stress Majorization", GD 2004, with weights of one
-    over the squared distance, from the places of classical scaling. The drawing lies along its longer side.
+    Parts that no path joins stand side by side, each along its longer side.
     """
     away = _distances(nodes, edges)
+    part = np.isfinite(away).argmax(axis=1)
+    places, left = np.empty((nodes, 2)), 0.0
+    for first in np.unique(part):
+        rows = np.flatnonzero(part == first)
+        one = _placed(away[np.ix_(rows, rows)])
+        places[rows] = one - [one[:, 0].min() - left, 0.0]
+        left = places[rows, 0].max() + 1.0
+    return places
+
+
+def _placed(away: np.ndarray) -> np.ndarray:
+    """Places of nodes whose paths are `away` (N, N) long.
+
+    Stress majorization: Gansner, Koren, North, "Graph Drawing by Stress Majorization", GD 2004, with weights of one
+    over the squared distance, from the places of classical scaling.
+    """
     places = _scaled(away)
     weight = np.divide(1.0, away**2, out=np.zeros_like(away), where=away > 0)
     inverse = np.linalg.pinv(np.diag(weight.sum(1)) - weight)
-    for _ in range(_ROUNDS if nodes > 2 else 0):
+    for _ in range(_ROUNDS if len(away) > 2 else 0):
         apart = np.linalg.norm(places[:, None] - places, axis=2)
         pull = -weight * np.divide(away, apart, out=np.zeros_like(away), where=apart > 0)
         np.fill_diagonal(pull, -pull.sum(1))
         places = inverse @ pull @ places
     centred = places - places.mean(0)
-    along = np.linalg.svd(centred, full_matrices=False)[2] if nodes > 2 else np.eye(2)
+    along = np.linalg.svd(centred, full_matrices=False)[2] if len(away) > 2 else np.eye(2)
     turned: np.ndarray = centred @ along.T
     return turned
 
 
 def _distances(nodes: int, edges: np.ndarray) -> np.ndarray:
-    """Lengths of the shortest paths, (N, N); between parts that no path joins, one more than the longest."""
+    """Lengths of the shortest paths, (N, N); infinite where there is none."""
     away = np.full((nodes, nodes), np.inf)
     away[edges[0], edges[1]] = away[edges[1], edges[0]] = 1.0
     np.fill_diagonal(away, 0.0)
     for via in range(nodes):  # Floyd and Warshall; only small graphs are drawn
         away = np.minimum(away, away[:, via, None] + away[via])
-    joined = np.isfinite(away)
-    return np.where(joined, away, away[joined].max() + 1.0)
+    return away
 
 
 def _scaled(away: np.ndarray) -> np.ndarray:
