@@ -351,14 +351,14 @@ def graph_figure(
         short = ends + np.where(named, 0.24, 0.0) * along  # room for letters
         axes.plot(*np.moveaxis(short, 2, 0), color=_HUES["muted"], linewidth=1.0)
         strength = 0.6 * weight / weight.max() if weight.max() > 0 else weight
-        for place, letter, ground in zip(places, letters, strength, strict=True):
-            axes.plot(*place, "o", color=_HUES["b1"], alpha=float(ground), markersize=15, markeredgewidth=0)
+        for (x, y), letter, ground in zip(places, letters, strength, strict=True):
+            axes.plot(x, y, "o", color=_HUES["b1"], alpha=float(ground), markersize=15, markeredgewidth=0)
             if letter:
-                axes.text(*place, letter, ha="center", va="center_baseline", color=_HUES["ink"], fontsize=8)
+                axes.text(x, y, letter, ha="center", va="center_baseline", color=_HUES["ink"], fontsize=8)
             else:
-                axes.plot(*place, "o", color=_HUES["ink"], markersize=3)
-        hollow = {"markerfacecolor": "none", "markeredgecolor": _HUES["b1"], "markeredgewidth": 1.6}
-        axes.plot(*places[top].T, "o", markersize=16, **hollow)
+                axes.plot(x, y, "o", color=_HUES["ink"], markersize=3)
+        ring = _HUES["b1"]
+        axes.plot(*places[top].T, "o", markersize=16, markerfacecolor="none", markeredgecolor=ring, markeredgewidth=1.6)
     return figure.svg
 
 
