@@ -30,8 +30,9 @@ class LinkScores:
 
     `ranks` (Q,) float64 are places among all destinations but the event's true ones, or among those that the data list
     for the event, the middle one of equals (TGB's protocol): `mrr` and `hits@10` come from them. `ap` and `auc` tell
-    each event from one of these, drawn by seed, and are means over batches. `confidence` and `right` (Q,) are the share that
-    a softmax gives to the first of the ranking and whether that is the event, empty for rules, which give no shares.
+    each event from one of these, drawn by seed, and are means over batches. `confidence` and `right` (Q,) are the share
+    that a softmax gives to the first of the ranking and whether that is the event, empty for rules, which give no
+    shares.
     """
 
     values: Mapping[str, float]  # by the names of METRICS
