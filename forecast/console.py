@@ -69,7 +69,7 @@ class Progress:
                 _show_search(document)
         if coverage := document.get("coverage"):
             echo("intervals: " + ", ".join(f"{level} % covered {share:.1%}" for level, share in coverage.items()))
-        if cut := document.get("cut"):
+        if cut := document.get("cut_short"):
             echo(f"cut short by the time limit: {'; '.join(cut)}")
         echo(f"run {document['run']}, {document['seconds']['total']:.0f} s, report {document['report']}")
 

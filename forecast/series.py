@@ -85,7 +85,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
         document |= summary.search(sought, beside)
         short = searching.cut(sought, config) + short
     if short:
-        document["cut"] = short
+        document["cut_short"] = short
     page = summary.page(prepared, scores, {**networks, config.name: network}, fitted, curve, document)
     metrics = summary.flat({**scores, **beside})
     return Outcome(fitted, scores, metrics, document, report.render(page), report.verdict(page).headline)

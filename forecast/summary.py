@@ -121,7 +121,7 @@ def page(
         "Lookback, horizon": f"{prepared.shape.lookback} → {prepared.shape.horizon} steps",
         "Windows": ", ".join(f"{count:,} {part}" for part, count in document["windows"].items()),
         "Season": f"{prepared.season} steps" if prepared.season > 1 else "none",
-        "Cut short by the time limit": "; ".join(document.get("cut", ["nothing"])),
+        "Cut short by the time limit": "; ".join(document.get("cut_short", ["nothing"])),
         "Seed": str(config.train.seed),
         "Seconds of training": str(document["seconds"]["train"]),
         "Run": document["run"],

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forecast.data.candidates import find_candidates, read_candidates
+from forecast.data.candidates import find_candidates, listed_candidates, read_candidates
 from forecast.data.events import EventTable, read_events
 from forecast.errors import DataError
 
@@ -98,6 +98,28 @@ def test_an_archive_of_objects_is_not_unpickled(events: EventTable, tmp_path: Pa
     np.savez(tmp_path / "lists.npz", src=objects, dst=objects, t=objects, negatives=objects)
     with pytest.raises(DataError, match="no archive of plain arrays"):
         read_candidates(tmp_path / "lists.npz", events, "test")
+
+
+def test_lists_of_both_parts_are_put_together_and_one_alone_is_refused(events: EventTable, tmp_path: Path) -> None:
+    path = tmp_path / "visits.parquet"
+    events.table.collect("user", "item", "time").write_parquet(path)
+    own = read_events(path)
+    assert listed_candidates(own) is None and listed_candidates(events) is None
+    listed(own, "test").write_parquet(tmp_path / "visits_test_ns.parquet")
+    with pytest.raises(DataError, match="candidates of the test part, and none of the validation part"):
+        listed_candidates(own)
+    few = listed(own, "validation").with_columns(pl.col("negatives").list.head(2))
+    few.write_parquet(tmp_path / "visits_val_ns.parquet")
+    found = listed_candidates(own)
+    assert found is not None and found.shape == (EVENTS - own.borders[0], CANDIDATES)
+    border = own.borders[1] - own.borders[0]
+    assert (found[:border, 2:] == -1).all() and (found[:border, :2] >= 0).all()
+    assert np.array_equal(found[border:], read_candidates(tmp_path / "visits_test_ns.parquet", own, "test"))
+    few.with_columns(negatives=pl.Series([[]] * len(few), dtype=pl.List(pl.String))).write_parquet(
+        tmp_path / "visits_val_ns.parquet"
+    )
+    with pytest.raises(DataError, match="an event of the validation part has no candidate"):
+        listed_candidates(own)
 
 
 def test_lists_beside_the_events_are_found_by_name_and_pickles_are_not(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_the_document_tells_scores_controls_and_the_search(run: Any) -> None:
     for number, verdict in enumerate(found["verdicts"], start=1):
         assert verdict.startswith("undecided: " if number in found["undecided"] else "decided: ")
         assert html.escape(verdict) in run.report
-    assert "cut" not in document
+    assert "cut_short" not in document
     assert json.loads(json.dumps(document)) == document
 
 
@@ -240,7 +240,7 @@ def test_a_time_limit_ends_in_a_model_that_answers_and_tells_what_was_cut(
 ) -> None:
     settings = (*SMALL, "model.search_epochs=3", "train.epochs=4", "train.batch_size=16", "model.candidates=GINE,None")
     run = forecast.fit(molecules(), "darts-gt", settings=settings, time_limit=1e-6, progress=Progress())
-    cut = run.document["cut"]
+    cut = run.document["cut_short"]
     assert cut[:2] == ["search after 1 of 3 epochs", "darts-gt after 1 of 4 epochs"]
     assert {"all-GINE after 1 of 4 epochs", "all-None after 1 of 4 epochs"} >= set(cut[2:]) > set()
     assert "; ".join(cut) in run.report and f"cut short by the time limit: {'; '.join(cut)}" in capsys.readouterr().out

@@ -8,12 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor
 
 import forecast
 from forecast.cli import main
 from forecast.errors import DataError, UsageError
 from forecast.links import answers
 from forecast.links.answers import Past
+from graphs.todyformer import Encoding, Todyformer, View
 from tests.test_link_prediction import PeeksAtFeatures, PeeksAtPairs, SeesItsOwnMoment, events, fitted
 
 STREAM = events(400, seed=5)
@@ -21,8 +23,14 @@ STREAM = events(400, seed=5)
 
 @pytest.mark.parametrize(
     "given",
-    [{"features": True}, {"pair_history": "none", "node_input": "random"}, {"bipartite": False}, {"numbers": True}],
-    ids=["features", "no-pairs", "one-kind", "numbers"],
+    [
+        {"features": True},
+        {"pair_history": "none", "node_input": "random"},
+        {"bipartite": False},
+        {"numbers": True},
+        {"features": True, "cut": "query"},
+    ],
+    ids=["features", "no-pairs", "one-kind", "numbers", "own-cut"],
 )
 def test_a_model_that_reads_the_past_alone_is_clean(given: dict[str, object]) -> None:
     table = STREAM
@@ -47,6 +55,21 @@ def test_a_leak_is_found_and_named(monkeypatch: pytest.MonkeyPatch, leaky: type[
     assert leak.origin in found.origins
     assert " → " in leak.series and leak.origin in found.error.message
     assert leak.before != leak.after
+
+
+def test_a_cut_that_reaches_beyond_the_query_is_found_in_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(cut="query")
+    assert forecast.audit(model, STREAM, origins=2).clean
+    honest = Todyformer.score
+
+    def late(net: Todyformer, view: View, encoding: Encoding, src: Tensor, dst: Tensor, time: Tensor) -> Tensor:
+        """A moment too late where the window ends before the query, as it does in a batch alone."""
+        own = view.pairs is not None and int(view.pairs.store.before(time.min())) == view.cut
+        return honest(net, view, encoding, src, dst, time if own else time + 1)
+
+    monkeypatch.setattr(Todyformer, "score", late)
+    found = forecast.audit(model, STREAM, origins=2)
+    assert "the answer" in {leak.check for leak in found.leaks}
 
 
 def test_a_stranger_that_depends_on_who_comes_later_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 import forecast
+from forecast import figures
 from forecast.config import resolve
 from forecast.errors import DataError, UsageError
 from forecast.gate import HIGHER
@@ -90,7 +93,7 @@ def test_every_method_is_scored_on_every_event_of_validation_and_test(run: Any) 
         assert tuple(scores) == METRICS and all(0 <= value <= 1 for value in scores.values())
     assert all(len(scores.ranks) == document["events"]["test"] for scores in run.scores.values())
     assert sum(document["events"].values()) == 500
-    assert document["candidates"] == 9
+    assert (document["candidates"], document["listed"], document["cut"]) == (9, False, "batch")
     assert set(document["split"]) == {"train", "validation", "test"}
     assert json.loads(json.dumps(document)) == document
 
@@ -217,3 +220,13 @@ def test_a_network_that_cannot_be_built_is_refused_before_anything_is_tracked(de
         forecast.fit(habits(), "todyformer", settings=("model.width=10",))
     with pytest.raises(DataError):
         forecast.fit(habits().head(1), "todyformer")
+
+
+@pytest.mark.parametrize("span", [60, 86_400, 16_000_000])
+def test_long_numbers_on_an_axis_of_time_do_not_run_into_each_other(span: int) -> None:
+    times = 1_082_040_961.0 + np.linspace(0, span, 30)
+    drawing = figures.lines_figure("time", "MRR", {"a": (times, np.ones(30))}, {"a": figures.MODEL}, "", "MRR")
+    written = re.findall(r'anchor: middle[^>]* x="([\d.]+)"[^>]*rotate\(-0 [^>]*>([\d.]+)<', drawing)
+    assert len(written) >= 2
+    for (left, one), (right, other) in pairwise(written):
+        assert float(right) - float(left) > 5.5 * (len(one) + len(other)) / 2  # a digit of 9 pixels is 5 wide

@@ -67,6 +67,20 @@ def test_ranks_are_among_all_destinations_but_the_true_ones_of_source_and_time(b
     assert found.metric("hits@10") == np.mean(np.array(expected) <= 10)
 
 
+def test_ranks_are_among_the_listed_destinations_where_the_data_list_some() -> None:
+    store = stream()
+    listed = np.random.default_rng(0).integers(NODES, size=(50, 6))
+    listed[::3, 4:] = -1
+    parts = Parts.of(store, 70, 95, False, listed)
+    found = scored(affinity, parts)
+    expected = []
+    for u, v, others in zip(store.src[95:].tolist(), store.dst[95:].tolist(), listed[25:].tolist(), strict=True):
+        scores, mine = [(u * 7 + w * 5) % 6 for w in others if w >= 0], (u * 7 + v * 5) % 6
+        expected.append(1 + sum(s > mine for s in scores) + sum(s == mine for s in scores) / 2)
+    assert found.ranks.tolist() == expected
+    assert parts.listed and not parts_of(store).listed
+
+
 def test_precision_and_area_are_means_over_batches_of_events_and_one_other_destination_each() -> None:
     store = stream()
     parts, alone = parts_of(store), []

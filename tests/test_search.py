@@ -272,7 +272,7 @@ def test_a_time_limit_ends_in_a_model_that_forecasts_and_tells_what_was_cut(
     (own,) = run.document["search"]["operators"]
     (other,) = {"GINE", "None"} - {own}
     cut = ["search after 1 of 3 epochs", "darts-gt after 1 of 4 epochs", f"all-{other} after 1 of 4 epochs"]
-    assert run.document["cut"] == cut
+    assert run.document["cut_short"] == cut
     assert "; ".join(cut) in run.report and f"cut short by the time limit: {'; '.join(cut)}" in capsys.readouterr().out
     assert len(run.predict(TABLE)) == 6 * len(NAMES) and run.document["scores"]["darts-gt"]["original"]["mae"] > 0
 

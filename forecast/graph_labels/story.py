@@ -176,7 +176,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     short = [] if sought is None else searching.cut(sought, config)
     short += cut({name: (one.curve, one.best_epoch) for name, one in trained.items()}, config.train)
     if short:
-        document["cut"] = short
+        document["cut_short"] = short
     page = summary.page(found, prepared, told[config.name]["test"], learned, document)
     fitted = FittedGraphs(
         config.name,

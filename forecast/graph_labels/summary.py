@@ -82,7 +82,7 @@ def page(found: "Read", prepared: Prepared, outputs: Tensor, learned: Learned, d
         "Positions": config.model.positions,
         "Operators": ", ".join(document["operators"]),
         "Parameters": f"{document['parameters']:,}",
-        "Cut short by the time limit": "; ".join(document.get("cut", ["nothing"])),
+        "Cut short by the time limit": "; ".join(document.get("cut_short", ["nothing"])),
         "Seed": str(config.train.seed),
         "Seconds of training": str(seconds["train"]),
         "Run": document["run"],

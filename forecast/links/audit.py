@@ -58,17 +58,13 @@ def audit_links(
         queries = _queries(fitted, events, times, cut, moment, random)
         asked += len(queries)
 
-        def answers(
-            later: pl.DataFrame, queries: pl.DataFrame = queries, cut: int = cut, moment: Any = moment
-        ) -> list[pl.DataFrame]:
+        expected = _answers(model, queries, events[begin:cut])
+        if own:
+            expected.append(_in_a_batch(fitted, queries, moment, events[:cut], events[:0]))
+        for way, later in _changed(fitted, events[cut:], times[cut:], queries, moment, ways, random):
             found = _answers(model, queries, pl.concat([events[begin:cut], later]))
             if own:
-                found.append(_in_a_batch(fitted, queries, moment, pl.concat([events[:cut], later])))
-            return found
-
-        expected = answers(events[:0])
-        for way, later in _changed(fitted, events[cut:], times[cut:], queries, moment, ways, random):
-            found = answers(later)
+                found.append(_in_a_batch(fitted, queries, moment, events[:cut], later))
             moved = [~_same(before, after) for before, after in zip(expected, found, strict=True)]
             check = checks[way]
             checks[way] = replace(
@@ -205,13 +201,15 @@ def _answers(model: Any, queries: pl.DataFrame, history: pl.DataFrame) -> list[p
     return [model.predict(queries, **given), model.predict(ranked, top_k=_BEST, **given)]
 
 
-def _in_a_batch(fitted: Any, queries: pl.DataFrame, moment: Any, stream: pl.DataFrame) -> pl.DataFrame:
+def _in_a_batch(
+    fitted: Any, queries: pl.DataFrame, moment: Any, before: pl.DataFrame, later: pl.DataFrame
+) -> pl.DataFrame:
     """The queried links with scores as a fit makes them: with the window of a batch that began `_BATCH` events ago."""
     import torch
 
     from graphs.events import LinkBatch
 
-    store = _store(fitted, stream)
+    store = _store(fitted, pl.concat([before, later]))
     begin = store.time[max(0, int(store.before(moment)) - _BATCH)]
     known = fitted.nodes.source_nodes(plain_ids(queries[fitted.ends.src], str))
     met = fitted.nodes.destination_nodes(plain_ids(queries[fitted.ends.dst], str))
