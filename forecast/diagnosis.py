@@ -1,7 +1,5 @@
 """doctor: what a file holds, what was repaired and what is odd, how its series behave, and which fit to run next."""
 
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -110,18 +108,19 @@ def doctor(
         raise UsageError(f"--kind {kind} is no kind of data.", f"Use {', '.join(get_args(Kind))}.")
     named = catalogue.named(data)
     keys = {*options, *(text.partition("=")[0].strip().removeprefix("data.") for text in settings)}
+    source = data
     if isinstance(data, Sequence) and not isinstance(data, str):
         kind = "graphs"
     elif isinstance(named, EventCard):
         kind = "events"
     elif kind is None and keys & _NOT_SERIES:
-        kind = "graphs" if looks_like(table.read(data)) == "graphs" else "events"
+        source = table.read(data)
+        kind = "graphs" if looks_like(source) == "graphs" else "events"
     if kind not in (None, "series"):
-        return _diagnosed(kind, data, data, settings, options)
+        return _diagnosed(kind, data, source, settings, options)
     reader = "naive" if options.get("edges") is None else "darts-gt"
     # Which model the settings are for shows once the table is read; how it is read is checked before.
     reading = resolve(reader, settings=[s for s in settings if s.lstrip().startswith("data.")], flags=flags(**options))
-    source = data
     if named is None and reading.data.dataset is None:
         source = table.read(data, reading.data.decimal)
         kind = looks_like(source) if kind is None else kind
@@ -213,17 +212,7 @@ def _suggestion(
 ) -> dict[str, Any]:
     lengths = {"lookback": planned.config.data.lookback, "horizon": planned.config.data.horizon}
     given = {name: value for name, value in options.items() if value is not None and name not in lengths}
-    if isinstance(data, str | os.PathLike):
-        words = ["forecast", "fit", os.fspath(data), "--model", model]
-        for name, value in {**lengths, **given}.items():
-            flag = f"--{name.replace('_', '-')}"
-            plain = value if isinstance(value, str | int | float) else ",".join(map(str, value))
-            words += [flag] if value is True else [flag, str(plain)]
-        command = shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
-    else:
-        given |= {"settings": tuple(settings)} if settings else {}
-        named = ", ".join(f"{name}={value!r}" for name, value in {"model": model, **lengths, **given}.items())
-        command = f"forecast.fit(frame, {named})"
+    command = diagnosis_text.fit_command(data, model, settings, {**lengths, **given}, "frame")
     return {**lengths, "model": model, "command": command}
 
 

@@ -1,7 +1,9 @@
 """A diagnosis as lines of text, for a terminal of any width."""
 
+import os
+import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,19 @@ def text(found: "Diagnosis", width: int) -> str:
         lines += folded("  ", f"{reason} {suggestion['horizon']}:", width)
         lines += [f"  {suggestion['command']}"]
     return "\n".join(lines)
+
+
+def fit_command(data: Any, model: str, settings: Sequence[str], options: Mapping[str, Any], frame: str) -> str:
+    """The fit to run next with these settings and options: a command line for a path, else a call on `frame`."""
+    if not isinstance(data, str | os.PathLike):
+        given = {"model": model, **options, **({"settings": tuple(settings)} if settings else {})}
+        return f"forecast.fit({frame}, {', '.join(f'{name}={value!r}' for name, value in given.items())})"
+    words = ["forecast", "fit", os.fspath(data), "--model", model]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        plain = value if isinstance(value, str | int | float) else ",".join(map(str, value))
+        words += [flag] if value is True else [flag, str(plain)]
+    return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
 
 
 def ledger(document: Mapping[str, Any], width: int) -> list[str]:

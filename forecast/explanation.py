@@ -1,12 +1,11 @@
 """explain: what the answers of a stored model rest on."""
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError, own
 from .kinds import kind_of
-from .prediction import opened
+from .prediction import opened, require_options, task_of
 
 if TYPE_CHECKING:
     from .explained import Explained
@@ -43,7 +42,7 @@ def explain(
     explained, ArtifactError for a model that cannot be used.
     """
     fitted = opened(model)
-    explained = kind_of(getattr(fitted, "task", "series")).explainer()  # an older version stored models of series alone
+    explained = kind_of(task_of(fitted)).explainer()
     options = {
         "windows": windows,
         "repeats": repeats,
@@ -53,10 +52,7 @@ def explain(
         "static": static,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    known = inspect.signature(explained).parameters
-    for name in given:
-        if name not in known:
-            raise UsageError(f"--{name} is not an option of this model's explanations.", "Leave it out.")
+    require_options(explained, given, "explanations")
     if ranking not in (None, "robust", "reference"):
         raise UsageError(f"There is no ranking {ranking!r}.", "Choose robust or reference.")
     try:

@@ -3,8 +3,9 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
+from .errors import UsageError
 from .registry import HOMES
 
 if TYPE_CHECKING:
@@ -121,6 +122,14 @@ class Kind(Protocol):
 
         Raises UsageError where models of this kind cannot be explained.
         """
+
+
+def not_explained(what: str) -> NoReturn:
+    """Raise the UsageError of kinds whose answers, about `what`, cannot be explained."""
+    raise UsageError(
+        f"Explanations are of models of series and of graphs with labels, not of {what}.",
+        "Score its events with forecast predict, or compare it with the baselines of its report.",
+    )
 
 
 def kind_of(task: str) -> Kind:

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,7 @@ def predict(
         "top_k": top_k,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    known = inspect.signature(getattr(fitted, "fitted", fitted).predict).parameters
-    for name in given:
-        if name not in known:
-            raise UsageError(f"--{name.replace('_', '-')} is not an option of this model's forecasts.", "Leave it out.")
+    known = require_options(getattr(fitted, "fitted", fitted).predict, given, "forecasts")
     if told is not None and "told" in known:
         given["told"] = told
     try:
@@ -59,16 +56,30 @@ def predict(
         raise own(error) from error.__cause__
 
 
+def require_options(function: Callable[..., Any], given: Mapping[str, Any], what: str) -> Collection[str]:
+    """Raise UsageError for an option that the function does not take; give the names of those that it does."""
+    known = inspect.signature(function).parameters
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name.replace('_', '-')} is not an option of this model's {what}.", "Leave it out.")
+    return known
+
+
 def opened(model: Any) -> Any:
     """Give the fitted model behind what `predict` takes; raises ArtifactError for one that cannot be used."""
     fitted = getattr(model, "fitted", model)
     return fitted if hasattr(fitted, "network") else open_folder(locate(model))
 
 
+def task_of(fitted: Any) -> str:
+    """The task of a fitted model; the first ones that were stored, all of series, do not tell."""
+    return str(getattr(fitted, "task", "series"))
+
+
 def opened_of_series(model: Any) -> Any:
-    """The same for what is done with series alone; raises UsageError for a model of another kind of data."""
+    """As `opened`, for what is done with series alone; raises UsageError for a model of another kind of data."""
     fitted = opened(model)
-    if getattr(fitted, "task", "series") != "series":  # the first registered models, all of series, do not tell
+    if task_of(fitted) != "series":
         raise UsageError(
             f"{fitted.name} is a model of {fitted.task}, and this command takes series.",
             "Its scores on later data are in the report of its fit; forecast predict answers for new data.",

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from .training import Curve, train, train_task
 if TYPE_CHECKING:
     from .tracking import TrackedRun
 
+Trained = TypeVar("Trained")
 Heard = Callable[[int, Mapping[str, float]], None]
 
 
@@ -159,27 +160,34 @@ def settled(
 
 
 def controls(
-    prepared: Prepared, found: Architecture, network: Any, run: "TrackedRun", progress: Progress
-) -> dict[str, tuple[Any, Curve, int]]:
+    config: RunConfig,
+    found: Architecture,
+    own: Trained,
+    learn: Callable[[RunConfig, Path], Trained],
+    run: "TrackedRun",
+    progress: Progress,
+) -> dict[str, Trained]:
     """Train a network with each candidate in all layers as the one with the operators found was, which may be one.
 
-    Gives networks with the curves of their training, empty for `network`, and best epochs.
+    `own` is what became of that one, `learn` trains another, with a checkpoint to resume from.
     """
-    config = prepared.read.config
-    trained: dict[str, tuple[Any, Curve, int]] = {}
+    trained = {}
     for operator in found.candidates:
         name, uniform = f"all-{operator}", (operator,) * len(found.operators)
         if found.operators == uniform:
-            trained[name] = network, [], 0
+            trained[name] = own
             continue
         progress.stage(f"training the control {name}")
-        model = with_operators(config, uniform).model
-        torch.manual_seed(config.train.seed)
-        control = build(find(config.name, "series"), prepared.shape, model, prepared.read.graph)
-        checkpoint = run.checkpoint.with_name(f"{name}.ckpt")
-        curve, best = train(control, prepared.train, prepared.validation, config.train, checkpoint=checkpoint)
-        trained[name] = control.eval(), curve, best
+        trained[name] = learn(with_operators(config, uniform), run.checkpoint.with_name(f"{name}.ckpt"))
     return trained
+
+
+def learned(prepared: Prepared, config: RunConfig, checkpoint: Path) -> tuple[Any, Curve, int]:
+    """Train a fresh network on the windows of `prepared`: it, the curve of its training and its best epoch."""
+    torch.manual_seed(config.train.seed)
+    network = build(find(config.name, "series"), prepared.shape, config.model, prepared.read.graph)
+    curve, best = train(network, prepared.train, prepared.validation, config.train, checkpoint=checkpoint)
+    return network.eval(), curve, best
 
 
 def cut(found: Architecture, config: RunConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .explained import Explanation
     from .fitted import Fitted
     from .tracking import TrackedRun
+    from .training import Curve
 
 LEADS = (15, 30, 60)  # minutes
 
@@ -58,7 +60,10 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     progress.stage(f"training {config.name}, run {run.id}")
     network, curve, best_epoch = _trained(config.name, networks, prepared, run, progress)
     clock.lap("train")
-    controls = searching.controls(prepared, sought, network, run, progress) if sought is not None else {}
+    controls: dict[str, tuple[Any, Curve, int]] = {}
+    if sought is not None:
+        learn = partial(searching.learned, prepared)
+        controls = searching.controls(config, sought, (network, [], 0), learn, run, progress)
     clock.lap("controls")
 
     progress.stage("scoring")

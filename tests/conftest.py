@@ -1,7 +1,7 @@
 """What many tests start from: hand-made frames, windows on them, and ETTh1 under its published setting."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,3 +134,12 @@ def make_network() -> Callable[..., torch.nn.Module]:
         return network
 
     return make
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch: sums of several differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

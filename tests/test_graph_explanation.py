@@ -1,8 +1,6 @@
 """explain on graphs: what heads do and which nodes they look at, from a stored model and a table of graphs."""
 
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +11,19 @@ import torch
 
 import forecast
 from forecast.cli import main
-from forecast.config import resolve
 from forecast.errors import UsageError
-from forecast.graph_labels import story
 from forecast.graph_labels.explained import GraphExplanation
 from forecast.graph_labels.fitted import FittedGraphs
 from forecast.graph_layout import layout
-from graphs.darts_gt import DartsGT
-from graphs.molecule_like import molecule_like
+from tests.test_graph_prediction import molecules, untrained
 
-SETTINGS = ("model.layers=2", "model.width=8", "model.heads=2", "model.position_width=2", "model.architecture=GATV2")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def molecules(graphs: int = 40, seed: int = 0) -> pl.DataFrame:
-    store = molecule_like(graphs, seed)
-    nodes, links = ([*map(int, offsets)] for offsets in (store.node_offsets, store.edge_offsets))
-    return pl.DataFrame(
-        {
-            "graph_id": [f"m{number}" for number in range(graphs)],
-            "node_feat": [store.nodes[a:b].tolist() for a, b in itertools.pairwise(nodes)],
-            "edge_index": [store.edges[:, a:b].tolist() for a, b in itertools.pairwise(links)],
-            "edge_feat": [store.edge_features[a:b].tolist() for a, b in itertools.pairwise(links)],
-            "y": store.targets[:, 0].numpy(),
-        }
-    )
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def fitted() -> FittedGraphs:
     """A model with random weights: what is promised of explanations holds for it, too."""
-    found = story.read(resolve("darts-gt", settings=SETTINGS), molecules())
-    prepared = found.prepared
-    torch.manual_seed(0)
-    network = DartsGT(prepared.shape, found.config.model.network())
-    with torch.no_grad():
-        network(prepared.examples("train")[torch.arange(8)].batch)
-    return FittedGraphs("darts-gt", network.eval(), prepared.reader, prepared.targets, {})
+    return untrained(molecules())
 
 
 def explained(fitted: Any, data: Any, **options: Any) -> GraphExplanation:

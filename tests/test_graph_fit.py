@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,12 +23,13 @@ from forecast.graph_labels import kept_positions, learning, story
 from forecast.graph_labels.baselines import BASELINES, baselines
 from forecast.graph_labels.fitted import Reader, outputs
 from forecast.graph_labels.settings import GraphTrack, GraphTrain
-from forecast.kinds import Silent, kind_of
+from forecast.kinds import kind_of
 from forecast.searching import with_operators
 from graphs.graph_operators import PUBLISHED
 from graphs.graph_store import GraphStore
 from graphs.graph_tasks import METRICS, TASKS, GraphTask
-from graphs.molecule_like import molecule_like
+from tests.test_graph_prediction import molecules as identified
+from tests.test_search import Stop
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,26 +40,12 @@ QUICK = (*SMALL, "model.search_epochs=2", "train.epochs=2", "train.learning_rate
 GINE = (*SMALL, "model.architecture=GINE", "train.epochs=2")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def molecules(graphs: int = 120, seed: int = 0) -> pl.DataFrame:
     """Made-up molecules with a value, nested lists of codes."""
-    store = molecule_like(graphs, seed)
-    nodes, links = ([*map(int, offsets)] for offsets in (store.node_offsets, store.edge_offsets))
-    return pl.DataFrame(
-        {
-            "node_feat": [store.nodes[a:b].tolist() for a, b in itertools.pairwise(nodes)],
-            "edge_index": [store.edges[:, a:b].tolist() for a, b in itertools.pairwise(links)],
-            "edge_feat": [store.edge_features[a:b].tolist() for a, b in itertools.pairwise(links)],
-            "y": store.targets[:, 0].numpy(),
-        }
-    )
+    return identified(graphs, seed).drop("graph_id")
 
 
 def labelled() -> pl.DataFrame:
@@ -203,17 +189,6 @@ def test_what_was_stopped_and_resumed_ends_as_if_unbroken(tmp_path: Path) -> Non
     states = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert first.curve == second.curve
-
-
-class Stop(Silent):
-    """Ends a fit as Ctrl-C would, at a stage."""
-
-    def __init__(self, at: str) -> None:
-        self.at = at
-
-    def stage(self, text: str) -> None:
-        if self.at in text:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.slow

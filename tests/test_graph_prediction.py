@@ -1,7 +1,7 @@
 """Batch prediction for graphs: what comes back, from which input, and what is refused."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,7 @@ from graphs.molecule_like import molecule_like
 SETTINGS = ("model.layers=2", "model.width=8", "model.heads=2", "model.position_width=2", "model.architecture=GATV2")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def molecules(graphs: int = 40, seed: int = 0) -> pl.DataFrame:

@@ -32,12 +32,7 @@ OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 25, "learning_rate": 1e-2,
 METHODS = ["todyformer", "todyformer-no-encoder", *BASELINES]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def habits(rows: int = 500, seed: int = 0) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,7 @@ from graphs.todyformer import Cut, GraphShape, History, Todyformer, TodyformerCo
 TINY = TodyformerConfig(window=64, patches=4, width=8, blocks=1)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def habits(count: int = 600, seed: int = 0, nodes: int = 30) -> EventStore:

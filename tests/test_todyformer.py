@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,12 +24,7 @@ TINY: dict[str, object] = {"window": 24, "patches": 4, "width": 16, "dropout": 0
 PAIR_HISTORIES = ("none", "window", "all")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def events(seed: int = 0, *, ties: bool = False, count: int = EVENTS, features: int = 3) -> EventStore:

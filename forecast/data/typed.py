@@ -102,8 +102,9 @@ def _at_once(columns: list[pl.Series], comma: bool) -> dict[int, Typed]:
                 unread = (by_column(floats.is_null()) & ~empty) | by_column(floats.is_nan())
                 settle(numbers, shown & ~unread.any(1), floats, ",")
     if rows <= SAMPLE and (numbers := left()):
-        words = are_words(stacked(numbers), rows)
-        text = stacked(numbers).str.strip_chars()
+        text = stacked(numbers)
+        words = are_words(text, rows)
+        text = text.str.strip_chars()
         read = text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False).is_not_null()
         known = text.is_in([*MISSING, *TRUTH])
         foreign = by_column(text.is_not_null() & ~(read | known))

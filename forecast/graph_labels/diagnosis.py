@@ -1,7 +1,5 @@
 """doctor on graphs: what graphs are in a table, what is to be told of them, and which fit to run next."""
 
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 
 from ..data import table
 from ..data.graph_table import GraphTable
+from ..diagnosis_text import fit_command
 from ..errors import UsageError
 from . import diagnosis_page, diagnosis_text
 from .features import edge_kind, node_kind
@@ -76,7 +75,7 @@ def diagnose(source: Any, found: GraphTable, settings: Sequence[str], options: M
         "split": found.split_col,
         "parts": {part: len(rows) for part, rows in found.parts.items()},
         **found.ledger.to_dict(),
-        "suggest": {"model": "darts-gt", "command": _command(source, settings, options)},
+        "suggest": {"model": "darts-gt", "command": fit_command(source, "darts-gt", settings, options, "graphs")},
     }
     return GraphDiagnosis(document, found)
 
@@ -98,13 +97,3 @@ def _targets(found: GraphTable) -> list[dict[str, Any]]:
             facts["classes"] = torch.bincount(known.long()).tolist()
         told.append(facts)
     return told
-
-
-def _command(source: Any, settings: Sequence[str], options: Mapping[str, Any]) -> str:
-    if isinstance(source, str | os.PathLike):
-        words = ["forecast", "fit", os.fspath(source), "--model", "darts-gt"]
-        for name, value in options.items():
-            words += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else ",".join(map(str, value))]
-        return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
-    named = {"model": "darts-gt", **options, **({"settings": tuple(settings)} if settings else {})}
-    return f"forecast.fit(graphs, {', '.join(f'{name}={value!r}' for name, value in named.items())})"

@@ -48,10 +48,9 @@ def about(found: "GraphDiagnosis") -> dict[str, str]:
     """Sizes, features, targets and parts, by what they are called."""
     document = found.document
     drawn = "drawn by chance" if document["split"] is None else f'by column "{document["split"]}"'
-    odd = {"without an edge": document["isolated_nodes"]}
     lines = {
         **{f"{name} each": spread(counts) for name, counts in found.sizes.items()},
-        "odd nodes": ", ".join(f"{count:,} {what}" for what, count in odd.items() if count),
+        "odd nodes": f"{document['isolated_nodes']:,} without an edge" if document["isolated_nodes"] else "",
         "self-loops": f"{document['self_loops']:,}" if document["self_loops"] else "",
         "of nodes": features(document["node_features"]),
         "of edges": features(document["edge_features"]),

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     from . import report, summary
     from .baselines import baselines
     from .fitted import FittedGraphs, outputs
-    from .learning import search
+    from .learning import learn, search
 
     config = found.config
     prepared = found.prepared
@@ -156,7 +157,11 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
     clock.lap("train")
     trained = {config.name: learned}
     if sought is not None:
-        trained |= _controls(found, prepared, sought, learned, run, progress)
+
+        def learn_control(config: RunConfig, checkpoint: Path) -> "Learned":
+            return learn(prepared, config.model, config.train, checkpoint=checkpoint)
+
+        trained |= searching.controls(config, sought, learned, learn_control, run, progress)
     clock.lap("controls")
 
     progress.stage("scoring")
@@ -261,28 +266,3 @@ def _learned(found: Read, prepared: "Prepared", run: "TrackedRun", progress: Pro
     bar = not isinstance(progress, Silent)
     config = found.config
     return learn(prepared, config.model, config.train, checkpoint=run.checkpoint, on_epoch=on_epoch, bar=bar)
-
-
-def _controls(
-    found: Read,
-    prepared: "Prepared",
-    sought: "Architecture",
-    learned: "Learned",
-    run: "TrackedRun",
-    progress: Progress,
-) -> dict[str, "Learned"]:
-    """Train a network with each candidate in all layers as the one with the operators found was, which may be one."""
-    from ..searching import with_operators
-    from .learning import learn
-
-    trained = {}
-    for operator in sought.candidates:
-        name, uniform = f"all-{operator}", (operator,) * len(sought.operators)
-        if sought.operators == uniform:
-            trained[name] = learned
-            continue
-        progress.stage(f"training the control {name}")
-        config = with_operators(found.config, uniform)
-        checkpoint = run.checkpoint.with_name(f"{name}.ckpt")
-        trained[name] = learn(prepared, config.model, config.train, checkpoint=checkpoint)
-    return trained

@@ -57,7 +57,6 @@ def audit_links(
         cut = int(np.searchsorted(times, moment))
         queries = _queries(fitted, events, times, cut, moment, random)
         asked += len(queries)
-
         expected = _answers(model, queries, events[begin:cut])
         if own:
             expected.append(_in_a_batch(fitted, queries, moment, events[:cut], events[:0]))

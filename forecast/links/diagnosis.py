@@ -1,7 +1,5 @@
 """doctor on events: what a stream of links holds, how much of it repeats, and which fit to run next."""
 
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +11,7 @@ import polars as pl
 
 from ..data import table
 from ..data.events import EventTable
+from ..diagnosis_text import fit_command
 from . import diagnosis_page, diagnosis_text
 from .settings import LinkTrain
 
@@ -80,6 +79,7 @@ class EventDiagnosis:
 def diagnose(source: Any, found: EventTable, settings: Sequence[str], options: Mapping[str, Any]) -> EventDiagnosis:
     """Describe events that were read; `source`, `settings` and `options` are as given, for the command to run next."""
     window, held = suggested_window(found)
+    chosen = [*settings, *([] if any(s.startswith("model.window=") for s in settings) else [f"model.window={window}"])]
     facts = found.facts
     keys = ["kind", "rows", "events", "nodes", "sources", "destinations", "bipartite", "directed"]
     first, second = found.borders
@@ -95,7 +95,11 @@ def diagnose(source: Any, found: EventTable, settings: Sequence[str], options: M
         },
         **{key: facts[key] for key in ("split", "parts")},
         **found.ledger.to_dict(),
-        "suggest": {"model": "todyformer", "window": window, "command": _command(source, window, settings, options)},
+        "suggest": {
+            "model": "todyformer",
+            "window": window,
+            "command": fit_command(source, "todyformer", chosen, options, "frame"),
+        },
     }
     told = f"{held:.0%} of the events of a known source have its last one in the {window:,} events before their batch"
     return EventDiagnosis(document, found, told)
@@ -120,14 +124,3 @@ def suggested_window(found: EventTable) -> tuple[int, float]:
     shares = [float(weight[apart <= window].sum() / max(weight.sum(), 1)) for window in fitting]
     place = next((place for place, share in enumerate(shares) if share >= _HELD), len(fitting) - 1)
     return fitting[place], shares[place]
-
-
-def _command(source: Any, window: int, settings: Sequence[str], options: Mapping[str, Any]) -> str:
-    chosen = [*settings, *([] if any(s.startswith("model.window=") for s in settings) else [f"model.window={window}"])]
-    if isinstance(source, str | os.PathLike):
-        words = ["forecast", "fit", os.fspath(source), "--model", "todyformer"]
-        for name, value in options.items():
-            words += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else ",".join(map(str, value))]
-        return shlex.join([*words, *(word for setting in chosen for word in ("--set", setting))])
-    named = {"model": "todyformer", **options, "settings": tuple(chosen)}
-    return f"forecast.fit(frame, {', '.join(f'{name}={value!r}' for name, value in named.items())})"

@@ -10,7 +10,7 @@ from ..data import catalogue
 from ..data.candidates import listed_candidates
 from ..data.events import EventTable, read_events
 from ..errors import UsageError
-from ..kinds import Clock, Outcome, Progress, Sample, Silent
+from ..kinds import Clock, Outcome, Progress, Sample, Silent, not_explained
 from .champion import as_known, made_up
 from .settings import CONTROL
 
@@ -35,6 +35,14 @@ class Read:
     def facts(self) -> Mapping[str, Any]:
         """The parts `data` and `split` of a fit's document."""
         return {**self.events.facts, "source": self.source}
+
+    @cached_property
+    def parts(self) -> "Parts":
+        """The stream cut by time, and whom its events are ranked among. Raises DataError for wrong candidates."""
+        from .batches import Parts
+
+        events = self.events
+        return Parts.of(events.store, *events.borders, events.nodes.bipartite, listed_candidates(events))
 
     @property
     def fingerprint(self) -> str:
@@ -70,12 +78,10 @@ def carry_out(found: Read, run: "TrackedRun", progress: Progress, clock: Clock) 
 
     from . import report, summary
     from .answers import Ranker
-    from .batches import Parts
     from .learning import without_encoder
     from .scoring import baselines, score
 
-    config, events = found.config, found.events
-    parts = Parts.of(events.store, *events.borders, events.nodes.bipartite, listed_candidates(events))
+    config, parts = found.config, found.parts
     progress.stage(f"training {config.name}, run {run.id}")
     network, curve, best_epoch = _trained(found, parts, config.model, run, progress)
     networks = {config.name: network}
@@ -131,12 +137,10 @@ def rescore(champion: Any, found: Read, metric: str) -> float:
 
     from graphs.events import LinkBatch
 
-    from .batches import Parts
     from .scoring import score
 
-    store = found.events.store
+    store, parts = found.events.store, found.parts
     renamed, to_champion = as_known(champion, champion.network.config.directed, found.events)
-    parts = Parts.of(store, *found.events.borders, found.events.nodes.bipartite, listed_candidates(found.events))
     rule = champion.rule(renamed)
 
     def champions(batch: LinkBatch) -> torch.Tensor:
@@ -158,10 +162,7 @@ def sample(fitted: "FittedLinks") -> Sample:
 
 def explainer() -> NoReturn:
     """Refuse: what an answer about events rests on is not measured."""
-    raise UsageError(
-        "Explanations are of models of series and of graphs with labels, not of links.",
-        "Score its events with forecast predict, or compare it with the baselines of its report.",
-    )
+    not_explained("links")
 
 
 def _trained(

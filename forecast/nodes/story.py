@@ -15,7 +15,7 @@ from ..config import RunConfig
 from ..data.cards import PARTS
 from ..data.events import EventTable
 from ..errors import DataError, UsageError
-from ..kinds import Clock, Outcome, Progress, Sample, Silent
+from ..kinds import Clock, Outcome, Progress, Sample, Silent, not_explained
 from ..links import story as links
 from ..links.champion import as_known, made_up
 from .settings import CONTROL
@@ -88,10 +88,7 @@ def labelled(events: EventTable) -> dict[str, dict[str, int]]:
 
 def explainer() -> NoReturn:
     """Refuse: what an answer about events rests on is not measured."""
-    raise UsageError(
-        "Explanations are of models of series and of graphs with labels, not of states of nodes.",
-        "Score its events with forecast predict, or compare it with the baselines of its report.",
-    )
+    not_explained("states of nodes")
 
 
 def _require_labels(events: EventTable) -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -26,6 +25,7 @@ from forecast.data.windows import Window, WindowDataset
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import find, network_class
 from forecast.scoring import score
+from tests.bench.test_graphs import steps_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.bench
@@ -79,25 +79,12 @@ def bare_steps(net: nn.Module, data: WindowDataset, steps: int) -> list[float]:
 
 def trained_steps(net: nn.Module, prepared: Prepared, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """CPU seconds between the ends of consecutive steps of `forecast.training.train`, validation left out."""
-    ends: list[float] = []
-
-    class Ends(L.Callback):
-        def on_train_batch_end(self, *_: object) -> None:
-            ends.append(time.process_time())
-
-    inner = L.Trainer
-
-    def with_ends(**options: object) -> L.Trainer:
-        return inner(**{**options, "callbacks": [*options["callbacks"], Ends()]})  # type: ignore[misc]
-
-    monkeypatch.setattr(training.L, "Trainer", with_ends)
     settings = resolve(
         file=ROOT / "configs/itransformer/etth1.yaml",
         settings=["train.epochs=1", f"train.epoch_batches=[{steps},{steps}]", "train.device=cpu"],
     ).train
-    training.train(net, prepared.train, prepared.validation.thinned(64), settings)
-    monkeypatch.undo()
-    return list(np.diff(ends))
+    few = prepared.validation.thinned(64)
+    return steps_of(lambda: training.train(net, prepared.train, few, settings), monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("itransformer", 50), ("s-mamba", 30), ("tsm2", 10), ("informer", 3)])
