@@ -46,9 +46,18 @@ def golden(case: str) -> tuple[DartsGT, GraphBatch, dict[str, Tensor], dict[str,
 @pytest.mark.parametrize("case", CASES)
 def test_explanations_equal_the_authors(case: str) -> None:
     net, batch, tensors, meta = golden(case)
-    found = explain(net, batch, tensors["input.y"], task=meta["task"], k=meta["k"], error="reference", rank="reference")
-    # Theirs were made in single precision.
-    torch.testing.assert_close(found.deviation, tensors["output.head_deviation"], rtol=0, atol=2e-6)
+    # In double precision machines do not differ; theirs is single: 2.1e-6 away at errors of up to 2.6.
+    in_double = {name: part.double() for name, part in batch._asdict().items() if part.is_floating_point()}
+    found = explain(
+        net.double(),
+        batch._replace(**in_double),
+        tensors["input.y"],
+        task=meta["task"],
+        k=meta["k"],
+        error="reference",
+        rank="reference",
+    )
+    torch.testing.assert_close(found.deviation, tensors["output.head_deviation"], rtol=0, atol=3e-6)
     torch.testing.assert_close(found.specialization, tensors["output.specialization"].double(), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.correlation, tensors["output.correlation"], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.focus, tensors["output.focus"], rtol=0, atol=1e-12)
