@@ -15,6 +15,7 @@ from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prepare import Prepared
 from .report import Example, Heat, Report, Score
 from .scoring import METRICS, Scores, finite
+from .sensor_heads import sensor_heads
 
 if TYPE_CHECKING:
     from graphs.architecture import Architecture
@@ -148,8 +149,18 @@ def page(
         command=f"forecast fit {facts['source']} --config config.yaml",
         use=use,
         use_note=use_note,
-        more=sensors_page.sections(document),
+        more={**sensors_page.sections(document), "Heads": _heads(prepared, networks[config.name])},
     )
+
+
+def _heads(prepared: Prepared, network: Any) -> str:
+    """Give what each head of a network on a graph does for evenly spaced test windows, as HTML."""
+    if prepared.read.graph is None:
+        return ""
+    data = prepared.test.thinned(_WINDOWS)
+    if not any(bool(batch.target.seen.any()) for batch in data.batches(_WINDOWS)):
+        return ""
+    return sensor_heads(network, data, prepared.scaler).heads.section()
 
 
 def _use(prepared: Prepared, network: Any, fitted: Fitted) -> tuple[Heat | None, str]:

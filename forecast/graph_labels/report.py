@@ -5,7 +5,7 @@ The module knows plain values only, nothing of networks, stores or tracking.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +71,7 @@ class Report:
     cautions: Sequence[Mapping[str, object]]
     config: str  # YAML
     command: str
+    more: Mapping[str, str] = field(default_factory=dict)  # HTML by heading
 
 
 def verdict(report: Report) -> Verdict:
@@ -97,6 +98,7 @@ def render(report: Report) -> str:
         "Scores on the test part": _score_table(report),
         "The search": _search(report),
         "Do the chances hold?" if report.answers.kind == "chances" else "Answers and truth": _answers(report),
+        **report.more,
         "Training": _training(report),
         "Data": facts(report.facts),
         "Repairs": ledger(report.repairs, "None: the data was used as it was read."),

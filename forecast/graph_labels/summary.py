@@ -15,6 +15,7 @@ from .. import summary
 from ..scoring import finite
 from .baselines import BASELINES
 from .batches import Prepared
+from .explanation import measured_heads
 from .learning import Learned
 from .report import Answers, Report
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .story import Read
 
 _BINS = 10  # of answers
+_GRAPHS = 100  # whose heads are taken out
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by part, by method, by metric; the model first
 
 
@@ -106,7 +108,16 @@ def page(found: "Read", prepared: Prepared, outputs: Tensor, learned: Learned, d
         cautions=document["data"]["warnings"],
         config=config.to_yaml(),
         command=f"forecast fit {facts['source']} --config config.yaml",
+        more={"Heads": _heads(prepared, learned)},
     )
+
+
+def _heads(prepared: Prepared, learned: Learned) -> str:
+    """What each head does for evenly spaced test graphs, as HTML."""
+    test = prepared.parts["test"]
+    store = test.select(np.linspace(0, len(test) - 1, min(_GRAPHS, len(test))).round().astype(np.int64))
+    targets = prepared.targets.learned(store.targets)
+    return measured_heads(learned.network, store, targets, prepared.task)[1].section()
 
 
 def answers(task: GraphTask, outputs: Tensor, targets: Tensor) -> Answers:
