@@ -307,6 +307,18 @@ def test_signs_of_eigenvectors_are_drawn_in_training_alone(signs: str) -> None:
     assert (len(kinds) == both) is (signs == "batch")
 
 
+def test_what_is_expected_over_signs_does_not_depend_on_the_signs_that_were_computed() -> None:
+    batch = join(several(vectors=2))
+    flipped = batch._replace(eigenvectors=batch.eigenvectors * torch.tensor([-1.0, 1.0]))
+    torch.manual_seed(0)
+    encoder = LaplacianEncoder(6, "batch").train()
+    with torch.no_grad():
+        draws = [torch.stack([encoder(one) for _ in range(2000)]).double() for one in (batch, flipped)]
+    means, noise = [draw.mean(0) for draw in draws], draws[0].std(0) * (2 / 2000) ** 0.5
+    assert (draws[0].std(0) > 0.01).any()
+    assert ((means[0] - means[1]).abs() <= 5 * noise + 1e-6).all()
+
+
 # Property 22
 
 

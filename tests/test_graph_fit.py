@@ -274,6 +274,28 @@ def test_of_several_labels_those_that_are_missing_count_nowhere() -> None:
     np.testing.assert_allclose(said.numpy(), [train["a"].mean(), train["b"].mean()], atol=1e-6)
 
 
+@pytest.mark.parametrize(("work", "settings"), [("search", QUICK), ("learn", GINE)])
+def test_labels_that_are_missing_pull_on_no_output(
+    work: str, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = molecules(60).with_columns(a=(pl.col("y") > 0).cast(pl.Int8), b=(pl.col("y") > 0.5).cast(pl.Int8)).drop("y")
+    gaps = table.with_columns(b=pl.when(pl.int_range(pl.len()) % 3 > 0).then("b"))
+    found = found_in(gaps, *settings, "data.target=a,b")
+    pulls: list[tuple[torch.Tensor, torch.Tensor]] = []
+    whole = GraphTask.loss
+
+    def overheard(task: GraphTask, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        loss = whole(task, outputs, targets)
+        if loss.requires_grad:
+            pulls.append((torch.autograd.grad(loss, outputs, retain_graph=True)[0], targets))
+        return loss
+
+    monkeypatch.setattr(GraphTask, "loss", overheard)
+    getattr(learning, work)(found.prepared, found.config.model, found.config.train)
+    assert sum(int(targets.isnan().sum()) for _, targets in pulls) > 10
+    assert all(torch.equal(pull == 0, targets.isnan()) for pull, targets in pulls)
+
+
 def test_where_the_metric_says_nothing_on_validation_the_loss_chooses_the_epoch() -> None:
     parts = ["train"] * 80 + ["validation"] * 20 + ["test"] * 20
     table = molecules().with_columns(split=pl.Series(parts), y=(pl.col("y") > 0).cast(pl.Int8))

@@ -22,6 +22,7 @@ from forecast.models.darts_gt import SensorDartsGT, SensorDartsGTConfig
 from forecast.models.darts_gt_labels import LabelDartsGTConfig
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import build, find
+from forecast.sensor_heads import sensor_heads
 from forecast.series import as_fitted
 from forecast.tasks.series import masked_loss
 from graphs.sensor_graph import SensorGraph
@@ -320,6 +321,59 @@ def test_later_data_change_neither_a_window_nor_its_forecast(wrong: float) -> No
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     with torch.no_grad():
         assert torch.equal(network(before), network_of(changed)(after))
+
+
+# What the forecasts rest on
+
+
+def test_heads_are_told_as_what_their_removal_does_to_the_error_in_units_of_the_table() -> None:
+    holes = TABLE.with_columns(pl.when(pl.int_range(len(TABLE)) % 7 == 3).then(None).otherwise("OT").alias("OT"))
+    made = prepared(holes)
+    network = network_of(made)
+    data = made.test.thinned(9)
+    example = data[torch.arange(9)]
+    assert 0 < int((~example.target.seen).sum()) < example.target.seen.numel() / 2
+
+    def errors() -> np.ndarray:
+        with torch.no_grad():
+            forecast = network(example.window).double().numpy()
+        scale = made.scaler.std[example.series.numpy()][:, None]
+        off = np.abs(forecast - example.target.values.double().numpy()) * scale
+        return np.array([one[seen].mean() for one, seen in zip(off, example.target.seen.numpy(), strict=True)])
+
+    found = sensor_heads(network, data, made.scaler).heads
+    before = errors()
+    assert found.size == pytest.approx(before.mean(), rel=1e-5)
+    for layer, part in enumerate(network.transformer.each_layer()):
+        weight = part.attention.out.weight
+        kept, width = weight.detach().clone(), weight.shape[1] // SMALL["heads"]
+        for head in range(SMALL["heads"]):
+            with torch.no_grad():
+                weight[:, head * width : (head + 1) * width] = 0
+                rise = errors() - before
+                weight.copy_(kept)
+            assert np.abs(rise).max() > 1e-4
+            np.testing.assert_allclose(found.deviation[:, layer, head], rise, atol=2e-5)
+
+
+def test_a_sensor_without_edges_is_attended_to_by_itself_alone() -> None:
+    made = prepared()
+    graph = SensorGraph.of(7, np.stack([np.arange(5), np.arange(1, 6)]))  # the last sensor is alone
+    torch.manual_seed(0)
+    network = build(find("darts-gt"), made.shape, made.read.config.model, graph).eval()
+    attended = sensor_heads(network, made.test.thinned(5), made.scaler).attended
+    assert attended[6] == pytest.approx(1 / 7, abs=1e-6)  # its own share as one of seven that attend
+    assert np.ptp(attended[:6]) > 0.01
+    assert attended.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_report_of_a_fit_tells_what_each_head_does(edges: str) -> None:
+    config = [f"model.{name}={json.dumps(value)}" for name, value in SMALL.items()]
+    run = forecast.fit(
+        TABLE, model="darts-gt", lookback=12, horizon=6, edges=edges, settings=[*config, "train.epochs=1"]
+    )
+    assert ">Heads</h2>" in run.report
+    assert all(f"layer {layer}: GINE" in run.report for layer in (1, 2))
 
 
 # Storing and predicting
