@@ -1,4 +1,4 @@
-"""Speed of graphs: batches against PyG's, positions, and training steps against bare loops. Run with `make bench`."""
+"""Speed of graphs: batches against PyG's, positions, heads taken out, and training steps. Run with `make bench`."""
 
 import statistics
 import time
@@ -22,8 +22,9 @@ from forecast.graph_labels.fitted import Reader
 from forecast.prepare import prepare, read
 from forecast.registry import build, find
 from forecast.tasks.series import decayed, masked_loss
-from graphs.darts_gt import DartsGT
+from graphs.darts_gt import DartsGT, DartsGTConfig, GraphDataShape
 from graphs.graph_store import GraphStore
+from graphs.head_removal import remove_heads
 from graphs.positions import with_walks
 from graphs.sensor_graph import SensorGraph
 
@@ -125,6 +126,31 @@ def test_positions_of_molecules_are_computed_at_2000_a_second_and_read_where_the
         for kind, computed, kept in said:
             print(f"\n{kind}: {computed:,.0f} molecules/s (target ≥ 2,000), {kept:,.0f}/s where kept", end="")
     assert all(computed >= 2000 for _, computed, _ in said) and all(kept > computed for _, computed, kept in said)
+
+
+@pytest.mark.parametrize(("graphs", "most"), [(1, 5.0), (64, 11.0)])
+def test_heads_are_taken_out_in_a_few_forward_passes(
+    molecules: GraphStore, graphs: int, most: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 4 layers of 4 heads: 5 passes for a molecule, as 1 + layers · heads / 4.
+
+    Of many, 11, by count: 1, and for each head the layers that are not before it.
+    """
+    torch.manual_seed(0)
+    config = DartsGTConfig(layers=4, node_features="atom", edge_features="bond", positions="rwse")
+    network = DartsGT(GraphDataShape(9, 1, edge_features=3, walks=16), config).eval()
+    walked = with_walks(molecules, range(1, 17))
+    batches = [walked.batch(range(at, at + graphs)) for at in range(0, 12 * graphs, graphs)]
+    passes, removals = [], []
+    with torch.no_grad():
+        for batch in batches:
+            passes.append(spent(lambda batch=batch: network(batch)))
+            removals.append(spent(lambda batch=batch: remove_heads(network, batch)))
+    ratio = statistics.median(removals) / statistics.median(passes)
+    with capsys.disabled():
+        each = f"{1e3 * statistics.median(removals) / graphs:.1f} ms a molecule"
+        print(f"\nall 16 heads of {graphs} at once: {ratio:.1f} forward passes (target ≤ {most:.0f}), {each}", end="")
+    assert ratio <= most
 
 
 def steps_of(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[float]:
