@@ -20,6 +20,7 @@ from .config import TrainConfig
 from .data.module import TrainingData
 from .data.windows import WindowDataset
 from .errors import ArtifactError, UsageError
+from .memory import freed_memory_kept
 from .tasks.series import OptimConfig, SeriesForecaster
 
 Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, what the task is validated by
@@ -200,7 +201,7 @@ def train_task(
     )
     resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), freed_memory_kept():
             warnings.filterwarnings("ignore", module="lightning")
             trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit as stop:
