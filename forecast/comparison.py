@@ -283,6 +283,12 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
         "mse_scaled": (real, [row["scaled"]["mse"] for row in rows]),
         "mae_scaled": (real, [row["scaled"]["mae"] for row in rows]),
         **{name: (real, [row["original"].get(name) for row in rows]) for name in ("mae", "rmse", "mase", "smape")},
+        **{
+            f"{name}_at_{step}": (real, [row.get("steps", {}).get(step, {}).get(name) for row in rows])
+            for step, name in dict.fromkeys(
+                (step, name) for row in rows for step, errors in row.get("steps", {}).items() for name in errors
+            )
+        },
         "mse_published": (real, [row["published"] and row["published"]["mse"] for row in rows]),
         "mae_published": (real, [row["published"] and row["published"].get("mae") for row in rows]),
         "run": (text, [row["run"] for row in rows]),

@@ -192,7 +192,8 @@ def _show_steps(document: Mapping[str, Any]) -> None:
 def _graphs_scored(document: Mapping[str, Any]) -> None:
     """Print the scores of the test part, and what the search found."""
     found = document["scores"]
-    echo(f"test, {document['split']['test']:,} graphs, judged by {document['metric']}")
+    graphs = document["split"]["test"]
+    echo(f"test, {graphs:,} graph{'' if graphs == 1 else 's'}, judged by {document['metric']}")
     names = list(found[document["model"]])
     groups = {"": found}
     if "search" in document:
@@ -213,7 +214,8 @@ def _show_search(document: Mapping[str, Any]) -> None:
 
 def _show_found(found: Mapping[str, Any]) -> None:
     """Print what a search found, and how sure it was."""
-    echo(f"\nsearched in {found['epochs']} epochs: {', '.join(found['operators'])}")
+    epochs = found["epochs"]
+    echo(f"\nsearched in {epochs} epoch{'' if epochs == 1 else 's'}: {', '.join(found['operators'])}")
     for layer, (row, verdict) in enumerate(zip(found["probabilities"], found["verdicts"], strict=True), start=1):
         shares = ", ".join(f"{name} {share:.3f}" for name, share in zip(found["candidates"], row, strict=True))
         echo(f"  layer {layer}: {shares}; {verdict}")

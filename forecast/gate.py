@@ -36,7 +36,9 @@ def decide(
     against = f"{metric} {score:.4g} against {baselines[best]:.4g} of {best}"
     beats = _better(score, baselines[best], metric)
     if not beats:
-        against = f"does not beat the best baseline: {against}"
+        mute = math.isnan(score) or math.isnan(baselines[best])
+        why = f"the test part says nothing by {metric}" if mute else "does not beat the best baseline"
+        against = f"{why}: {against}"
         if not force:
             return Decision("refused", against)
         against = f"forced although it {against}"

@@ -16,6 +16,7 @@ from .report import DASH, MINUS, aligned, card, escaped, facts, legend, legend_k
 METRICS = (("scaled", "mse"), ("scaled", "mae"), *(("original", name) for name in ("mae", "rmse", "mase", "smape")))
 PRINTED = METRICS[:3]
 PUBLISHED = ("mse", "mae")  # what the papers print, on the scaled axis
+_AT_STEPS = "original units, MAPE in per cent"
 FAR = 1.6  # a method whose error is more than so many times the best is not drawn: it would flatten the others
 MODEL_ROW, WORDS = ' class="model"', ' class="words"'  # of the style sheet
 
@@ -44,9 +45,13 @@ def _row(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     deviation: dict[str, dict[str, float | None]] = {"scaled": {}, "original": {}}
     for part, metric in METRICS:
         values = [value for cell in done if (value := cell[part].get(metric)) is not None]
-        means[part][metric] = statistics.fmean(values) if values else None
+        means[part][metric] = _mean(values)
         deviation[part][metric] = statistics.stdev(values) if len(values) > 1 else None
     published = first["published"]
+    steps = {
+        step: {name: _mean(cell.get("steps", {}).get(step, {}).get(name) for cell in done) for name in errors}
+        for step, errors in (done[0].get("steps", {}) if done else {}).items()
+    }
     seconds = [cell["seconds"] for cell in done if cell["seconds"] is not None]
     return {
         "model": first["model"],
@@ -55,11 +60,17 @@ def _row(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seeds": [cell["seed"] for cell in done if cell["seed"] is not None],
         "windows": done[0]["windows"] if done else None,
         **means,
+        "steps": steps,
         "deviation": deviation,
         "published": published,
         "difference": published and {name: _excess(means["scaled"][name], published.get(name)) for name in PUBLISHED},
         "seconds": statistics.fmean(seconds) if seconds else None,
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _excess(ours: float | None, theirs: float | None) -> float | None:
@@ -155,6 +166,14 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
             for metric in PUBLISHED:
                 columns.append(_Column(group, metric, [show((row[group] or {}).get(metric)) for row in rows], blank))
     columns.append(_Column("", "seconds", [_duration(row["seconds"]) for row in rows], blank))
+    at_steps = [_Column(f"step {step}", name, *_starred(rows, step, name)) for step, name in _steps_of(rows)]
+    below = [""] * bool(at_steps) + _laid_out(_AT_STEPS, rows, at_steps)
+    return _laid_out(_title(one), rows, columns) + below
+
+
+def _laid_out(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[_Column]) -> list[str]:
+    if not columns:
+        return []
     width = max(len(row["model"]) for row in rows)
     above, heads, body = " " * width, " " * width, [f"{row['model']:<{width}}" for row in rows]
     groups = [column.group for column in columns]
@@ -165,7 +184,18 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
         above = f"{above:<{len(heads) - tail - len(last)}}{last}" if last else above
         cells = [f"{number:>{wide}}{after:<{tail}}" for number, after in zip(column.numbers, column.tails, strict=True)]
         body = [line + cell for line, cell in zip(body, cells, strict=True)]
-    return [line.rstrip() for line in (_title(one), above, heads, *body)]
+    return [line.rstrip() for line in (title, above, heads, *body)]
+
+
+def _steps_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Give the steps that were scored by themselves, each with its metrics."""
+    return list(dict.fromkeys((step, name) for row in rows for step, errors in row["steps"].items() for name in errors))
+
+
+def _starred(rows: Sequence[Mapping[str, Any]], step: str, name: str) -> tuple[list[str], list[str]]:
+    values = [row["steps"].get(step, {}).get(name) for row in rows]
+    best = min((value for value in values if value is not None), default=None)
+    return [_short(value) for value in values], ["*" if v is not None and v == best else " " for v in values]
 
 
 def _scored(rows: Sequence[Mapping[str, Any]], part: str, metric: str) -> _Column:
@@ -188,7 +218,7 @@ def page(document: Mapping[str, Any], command: str) -> str:
     winners = [best for one in found if _mse(best := min(one["rows"], key=_mse)) < math.inf]
     earned = [not best["baseline"] for best in winners]
     word = "better" if earned and all(earned) else "open" if any(earned) else "worse"
-    sections = {_title(one): _scores(one) for one in found}
+    sections = {_title(one): _scores(one) + _at_steps(one["rows"]) for one in found}
     sections["Error by horizon"] = _plots(found)
     sections["Failed"] = _failures(document["cells"])
     sections["Cells"] = _cells(document["cells"])
@@ -231,6 +261,23 @@ def _scores(one: Mapping[str, Any]) -> str:
     if published:
         note += " The difference is by how much our mean is above the published value."
     return table(f"<tr>{above}<th></th></tr>\n<tr>{heads}</tr>", body) + f'<p class="note">{note}</p>\n'
+
+
+def _at_steps(rows: Sequence[Mapping[str, Any]]) -> str:
+    places = _steps_of(rows)
+    if not places:
+        return ""
+    columns = [_starred(rows, step, name) for step, name in places]
+    body = []
+    for number, row in enumerate(rows):
+        cells = "".join(
+            f'<td class="best"><b>{shown[number]}</b></td>' if star[number] == "*" else f"<td>{shown[number]}</td>"
+            for shown, star in columns
+        )
+        kind = "" if row["baseline"] else MODEL_ROW
+        body.append(f'<tr{kind}><th class="name" scope="row">{escaped(row["model"])}</th>{cells}</tr>\n')
+    heads = "".join(f"<th>{name.upper()} at step {step}</th>" for step, name in places)
+    return table(f"<tr><th>{_AT_STEPS}</th>{heads}</tr>", body)
 
 
 def _behind(spreads: Sequence[float | None]) -> list[str]:

@@ -1,6 +1,7 @@
 """register: put the model of a run through the gate and into the registry."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,9 +89,12 @@ def _admit(
                 obstacle = error.message
         decision = decide(values[fitted.name], baselines, rescored, metric, obstacle=obstacle, force=force)
         if decision.verdict == "refused":
+            hint = "Train longer or try another model"
+            if math.isnan(values[fitted.name]):
+                hint = "Give a test part that has answers of every class, or choose another track.metric"
             raise GateError(
-                f"Not registered as {name}: run {run_id} {decision.reason}.",
-                "Train longer or try another model; --force registers it all the same.",
+                f"Not registered as {name}: run {run_id}: {decision.reason}.",
+                f"{hint}; --force registers it all the same.",
             )
         folder = versions.fetch(f"models:/{model_id}")
         self_test(folder, fitted, kind.sample(fitted))

@@ -82,6 +82,12 @@ def with_named_operators(config: RunConfig) -> RunConfig:
         operators = random_operators(model.candidates, model.layers, draw)
     else:
         operators = _operators_of(Path(model.architecture))
+        layers = config.settings.get("layers", len(operators))
+        if layers != len(operators):
+            raise UsageError(
+                f"model.architecture: {model.architecture} holds {len(operators)} operators; model.layers is {layers}.",
+                f"Set model.layers={len(operators)}, or leave it out.",
+            )
     settings = {**config.settings, "architecture": list(operators), "layers": len(operators)}
     return dataclasses.replace(config, settings=settings)
 

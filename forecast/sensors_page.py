@@ -48,11 +48,12 @@ def architecture(found: Mapping[str, Any]) -> str:
         cells = "".join(f"<td>{aligned([share])[0]}</td>" for share in shares)
         name = f'<th class="name" scope="row">layer {number}: {escaped(operator)}</th>'
         body.append(f'<tr>{name}{cells}<td class="name">{escaped(verdict)}</td></tr>\n')
+    epochs = found["epochs"]
     chosen = table(f"<tr><th>probability of each candidate</th>{heads}<th></th></tr>", body)
     return (
-        f'{chosen}<p class="note">After {found["epochs"]} epochs. The margin is that of the two best candidates. The '
-        "evidence says how far the held targets ask for the one rather than the other more than shuffled targets do, "
-        "in deviations of a standard normal: noise seldom gives more than 2.</p>\n"
+        f'{chosen}<p class="note">After {epochs} epoch{"" if epochs == 1 else "s"}. The margin is that of the two best '
+        "candidates. The evidence says how far the held targets ask for the one rather than the other more than "
+        "shuffled targets do, in deviations of a standard normal: noise seldom gives more than 2.</p>\n"
     )
 
 

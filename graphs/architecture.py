@@ -85,7 +85,7 @@ class Architecture:
         evidence = self.evidence or (None,) * len(self.operators)
         told = []
         for layer, (name, margin, found) in enumerate(zip(self.operators, self.margins, evidence, strict=True)):
-            by = f"margin {margin:.3f}{f' < {self.min_margin:g}' if margin < self.min_margin else ''}"
+            by = f"margin {margin:.4f}{f' < {self.min_margin:g}' if margin < self.min_margin else ''}"
             if found is not None:
                 by += f", evidence {found:.1f}{f' < {self.min_evidence:g}' if found < self.min_evidence else ''}"
             filled = f"; filled with {name}, the {'most probable' if self.fallback is None else 'fallback'}"

@@ -278,7 +278,7 @@ class GraphTransformer(nn.Module):
         if self.training and self.normed_over_batch and len(batch.nodes) < 2:
             raise GraphError(
                 "A batch of a single node cannot be trained on: batch norm needs two.",
-                "Train on more graphs at once, or drop the last incomplete batch.",
+                "Train on another number of graphs at once, so that the last batch has more than one node.",
             )
         nodes = self.node_features(batch.nodes)
         if self.positions is not None:

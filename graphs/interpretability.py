@@ -84,7 +84,8 @@ def errors_of(removal: Removal, targets: Tensor | None, task: Task, error: Error
 def deviations(removal: Removal, errors: Errors) -> tuple[Tensor, Tensor]:
     """Error of each graph (G,) with all heads, and deviation of each head (G, L, H), means over a graph's rows."""
     base = errors(removal.outputs)
-    moved = errors(removal.without) - base  # (L, H, R)
+    same = (removal.without == removal.outputs).all(dim=-1)  # (L, H, R): no rounding of equal outputs counts
+    moved = (errors(removal.without) - base).masked_fill(same, 0.0)
     graphs = len(removal.context.sizes)
     rows = torch.bincount(removal.row_graph, minlength=graphs)
     whole = base.new_zeros(graphs).index_add(0, removal.row_graph, base)

@@ -444,3 +444,30 @@ def test_paper_that_prints_no_absolute_error_is_compared_by_the_squared_alone() 
     document = {"run": "r", "tables": tables, "cells": [], "seconds": 1.0, "report": "page.html"}
     line = leaderboard.text(document).splitlines()[4]
     assert line.split() == ["tsm2", "0.400*", "0.500*", "1.000*", "0.500", "–", "−20.0", "%", "–", "1.0"]
+
+
+def test_errors_at_single_steps_stand_below_the_table_and_in_the_page() -> None:
+    scores = {"scaled": {"mse": 0.4, "mae": 0.5}, "original": {"mae": 1.0, "rmse": 2.0, "mase": 3.0}}
+    rest = {"published": None, "run": "r", "seconds": 1.0, "error": None, "settings": "", "windows": 9, "lookback": 24}
+    cells = [
+        {
+            **{"data": "a.csv", "horizon": 4, "model": model, "baseline": model == "naive", "seed": seed},
+            **{**rest, **scores, "steps": {"3": {"mae": mae, "mape": None}, "12": {"mae": 2 * mae, "mape": 9.0}}},
+        }
+        for model, seed, mae in (("darts-gt", 1, 1.0), ("darts-gt", 2, 3.0), ("naive", None, 2.5))
+    ]
+    tables = leaderboard.tables(cells)
+    assert tables[0]["rows"][0]["steps"] == {"3": {"mae": 2.0, "mape": None}, "12": {"mae": 4.0, "mape": 9.0}}
+    document = {"run": "r", "tables": tables, "cells": cells, "seconds": 1.0, "report": "page.html"}
+    lines = leaderboard.text(document).splitlines()
+    at = lines.index("original units, MAPE in per cent")
+    assert [line.split() for line in lines[at + 1 : at + 5]] == [
+        ["step", "3", "step", "12"],
+        ["mae", "mape", "mae", "mape"],
+        ["darts-gt", "2.000*", "–", "4.000*", "9.000*"],
+        ["naive", "2.500", "–", "5.000", "9.000*"],
+    ]
+    told = {**document, "models": ["darts-gt"], "data": []}
+    page = leaderboard.page(told, "forecast compare")
+    assert "<th>MAE at step 12</th>" in page
+    assert '<td class="best"><b>4.000</b></td>' in page

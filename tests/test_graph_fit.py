@@ -296,6 +296,15 @@ def test_labels_that_are_missing_pull_on_no_output(
     assert all(torch.equal(pull == 0, targets.isnan()) for pull, targets in pulls)
 
 
+def test_two_numbers_that_are_no_classes_are_told() -> None:
+    for values, told in (((1, 2), True), ((-1, 1), True), ((0, 1), False)):
+        labels = [values[number % 2] for number in range(60)]
+        found = found_in(molecules(60).with_columns(y=pl.Series(labels)), *GINE)
+        warned = [one["value"] for one in found.facts["warnings"] if one["kind"] == "two-values"]
+        assert len(warned) == told
+        assert not told or f"only {values[0]} and {values[1]}, read as numbers" in warned[0]
+
+
 def test_where_the_metric_says_nothing_on_validation_the_loss_chooses_the_epoch() -> None:
     parts = ["train"] * 80 + ["validation"] * 20 + ["test"] * 20
     table = molecules().with_columns(split=pl.Series(parts), y=(pl.col("y") > 0).cast(pl.Int8))
@@ -335,6 +344,9 @@ def test_a_class_that_a_part_has_not_is_learned_and_scored_without(absent: str, 
     told = [min(label, classes - 2) if part == absent else label for part, label in zip(parts, labels, strict=True)]
     table = molecules(100).with_columns(split=pl.Series(parts), y=pl.Series(told))
     found = found_in(table, *QUICK, "model.layers=1", "model.search_epochs=1", "train.epochs=1")
+    assert [one["value"] for one in found.facts["warnings"] if one["kind"] == "class-absent"] == [
+        f"class {classes - 1} is not in the {absent} part"
+    ]
     prepared, config = found.prepared, found.config
     assert (prepared.task.name, prepared.task.outputs) == (
         ("graph_binary", 1) if classes == 2 else ("graph_multiclass", 3)

@@ -186,11 +186,12 @@ def test_a_dead_head_deviates_by_exactly_nothing(settings: dict[str, Any]) -> No
     with torch.no_grad():
         net.layers[1].attention.out.weight[:, 3:6] = 0.0
     rows = len(net(batch))
-    found = explain(net, batch, torch.randn(rows, 2))
-    assert (found.deviation[:, 1, 1] == 0).all()
-    others = found.deviation.flatten(1)[:, [i for i in range(9) if i != 4]]
-    assert (others != 0).any(dim=0).all()
-    assert not (found.top_heads == 4).any()
+    for task, targets in (("regression", torch.randn(rows, 2)), ("multilabel", (torch.randn(rows, 2) > 0).float())):
+        found = explain(net, batch, targets, task=task)
+        assert (found.deviation[:, 1, 1] == 0).all()
+        others = found.deviation.flatten(1)[:, [i for i in range(9) if i != 4]]
+        assert (others != 0).any(dim=0).all()
+        assert not (found.top_heads == 4).any()
 
 
 def test_specialization_is_of_differences_and_scales_with_the_error() -> None:

@@ -91,6 +91,14 @@ def test_gate_wants_more_of_a_rank_metric(score: float, champion: float | None, 
     assert "0.73 of pair-recency" in decision.reason
 
 
+def test_gate_says_where_the_test_part_tells_nothing() -> None:
+    for score, rival in ((NAN, NAN), (0.7, NAN)):
+        decision = decide(score, {"prior": rival}, None, "auc")
+        assert decision.verdict == "refused"
+        assert decision.reason.startswith("the test part says nothing by auc")
+    assert "says nothing" not in decide(0.4, {"prior": 0.5}, None, "auc").reason
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("data") / "demand.csv"

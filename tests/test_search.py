@@ -197,6 +197,17 @@ def test_a_file_that_holds_no_architecture_is_refused(tmp_path: Path) -> None:
         with_named_operators(config)
 
 
+def test_a_file_of_another_depth_than_was_asked_for_is_refused(unbroken: Architecture, tmp_path: Path) -> None:
+    stored, layers = tmp_path / "architecture.json", len(unbroken.operators)
+    stored.write_text(unbroken.to_json())
+    for asked in ((), (f"model.layers={layers}",)):
+        config = resolve("darts-gt", settings=[f"model.architecture={stored}", *asked])
+        assert with_named_operators(config).model.operators == unbroken.operators
+    config = resolve("darts-gt", settings=[f"model.architecture={stored}", f"model.layers={layers + 2}"])
+    with pytest.raises(UsageError, match=f"holds {layers} operators; model.layers is {layers + 2}"):
+        with_named_operators(config)
+
+
 # What a fit makes of it
 
 

@@ -212,12 +212,14 @@ def _labelled(found: _Found, data: GraphData, *, parted: bool) -> GraphTable:
         parts = {part: np.flatnonzero(given == number) for number, part in enumerate(PARTS)}
     empty = next((part for part, rows in parts.items() if not len(rows)), None)
     if empty is not None:
+        drawn = "other shares: --set data.split=[0.6,0.2,0.2]"
         raise DataError(
             f"{origin}: no graph is for {empty}; there are {len(store)} with targets.",
-            "Give more graphs, or leave the split to --set data.split_col=none.",
+            f"Give more graphs, or {drawn if given is None else 'leave the split to --set data.split_col=none'}.",
         )
     width = 1 if store.of_nodes else store.targets.shape[1]
     names = names if len(names) == width else tuple(f"{names[0]}_{number}" for number in range(width))
+    _caution_classes(store, task, names, parts, ledger)
     return GraphTable(store, task, names, parts, ids, origin, ledger, split_col)
 
 
@@ -251,6 +253,28 @@ def _caution_one_way(store: "GraphStore", ledger: Ledger) -> None:
     if len(keys) and not np.isin(back, keys).any():
         told = "no edge has one that runs back; store undirected edges both ways"
         ledger.caution("one-way-edges", "edge_index", told, len(store.edges[0]))
+
+
+def _caution_classes(
+    store: "GraphStore", task: "GraphTask", names: Sequence[str], parts: Mapping[str, np.ndarray], ledger: Ledger
+) -> None:
+    """Caution where a part has not every class, and where numbers look like two classes."""
+    targets = store.targets.numpy().reshape(-1, len(names))
+    if task.name == "graph_regression":
+        for name, column in zip(names, targets.T, strict=True):
+            values = np.unique(column[~np.isnan(column)])
+            if len(values) == 2:
+                told = f"only {values[0]:g} and {values[1]:g}, read as numbers; two classes are written 0 and 1"
+                ledger.caution("two-values", name, told, len(column))
+        return
+    graph = np.repeat(np.arange(len(store)), store.sizes.numpy()) if store.of_nodes else np.arange(len(store))
+    classes = range(max(2, task.outputs) if task.name != "graph_multilabel" else 2)
+    for part, rows in parts.items():
+        for name, column in zip(names, targets[np.isin(graph, rows)].T, strict=True):
+            absent = [str(one) for one in classes if not (column == one).any()]
+            if absent:
+                told = f"class {', '.join(absent[:8])}{', …' if len(absent) > 8 else ''} is not in the {part} part"
+                ledger.caution("class-absent", name, told, len(absent))
 
 
 @contextlib.contextmanager

@@ -99,7 +99,10 @@ def understand(
     change, and irregular times.
     """
     if "edge_index" in table.schema:
-        raise DataError(f"{table.origin}: each row holds a graph, and none a series.", "Use --model darts-gt.")
+        raise DataError(
+            f"{table.origin}: each row holds a graph, and none a series.",
+            "Use --model darts-gt, without what is of series, as --edges, --lookback and --horizon.",
+        )
     given_ids = _given_ids(table, id_col)
     shape = find_shape(table, time_col, {*target, *variates, *known, *ignored, *given_ids}, dates)
     rules = Rules(dates)

@@ -192,7 +192,7 @@ class GraphExplanation(Explained):
         """Evenly spaced graphs among those that are small enough, not chosen by what came out."""
         small = [graph for graph, weight in enumerate(self.importance) if 2 <= len(weight) <= _LARGEST]
         if not small:
-            return ""
+            return f'<p class="note">None is drawn: none has 2 to {_LARGEST} nodes.</p>\n'
         chosen = np.unique(np.linspace(0, len(small) - 1, _DRAWN).round().astype(int))
         cards = []
         for graph in (small[number] for number in chosen):
@@ -211,6 +211,8 @@ class GraphExplanation(Explained):
             "The stronger a node's ground, the more of the attention of helpful heads it gets, each head by how much "
             f"it helps; the tenth that gets most is ringed. Nodes rank {_RANKING[self.ranking]}."
         )
+        if len(small) < len(self.importance):
+            why += f" Drawn are only graphs of 2 to {_LARGEST} nodes, {len(small):,} of {len(self.importance):,}."
         return f'<p>{report.escaped(why)}</p>\n<div class="grid">\n{"".join(cards)}</div>\n'
 
     def _table(self) -> str:
