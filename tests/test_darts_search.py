@@ -343,13 +343,13 @@ def test_a_layer_is_decided_by_margin_and_evidence_together() -> None:
     architecture = Architecture.of(table, THREE[:2], asked=more, fallback="CustomGatedGCN")
     assert architecture.undecided == (1, 2, 3)  # no margin, no evidence, evidence against
     assert architecture.operators == ("GINE",) + ("CustomGatedGCN",) * 3
-    assert architecture.verdicts[0].startswith("decided: margin 0.200, evidence ")
-    assert architecture.verdicts[1].startswith("undecided: margin 0.000 < 0.01, evidence ")
+    assert architecture.verdicts[0].startswith("decided: margin 0.2000, evidence ")
+    assert architecture.verdicts[1].startswith("undecided: margin 0.0000 < 0.01, evidence ")
     assert " < 3; filled with CustomGatedGCN, the fallback" in architecture.verdicts[2]
     assert architecture.evidence[0] == architecture.evidence[1] == -architecture.evidence[3] > 3.0
     plain = Architecture.of(table, THREE[:2])
-    assert plain.undecided == (1,) and plain.verdicts[0] == "decided: margin 0.200"
-    assert plain.verdicts[1] == "undecided: margin 0.000 < 0.01; filled with GINE, the most probable"
+    assert plain.undecided == (1,) and plain.verdicts[0] == "decided: margin 0.2000"
+    assert plain.verdicts[1] == "undecided: margin 0.0000 < 0.01; filled with GINE, the most probable"
     assert Architecture.of(table, THREE[:2], asked=more, min_evidence=-9.0).undecided == (1,)
 
 

@@ -129,7 +129,7 @@ def test_a_model_of_series_refuses_graphs_and_names_the_model_that_takes_them(
     assert main(["fit", str(tmp_path / "g.parquet"), "--model", "linear", "--horizon", "2"]) == 3
     assert capsys.readouterr().err.splitlines() == [
         f"{tmp_path / 'g.parquet'}: each row holds a graph, and none a series.",
-        "Use --model darts-gt.",
+        "Use --model darts-gt, without what is of series, as --edges, --lookback and --horizon.",
     ]
 
 
