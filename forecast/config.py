@@ -320,6 +320,9 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
         return TypeAdapter(cls).validate_python({key: _listed(fields[key], value) for key, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
+        cause: Any = first.get("ctx", {}).get("error")
+        if hasattr(cause, "hint"):  # of graphs/, which knows no UsageError
+            raise UsageError(cause.message, cause.hint) from None
         key = ".".join([part, *(str(step) for step in first["loc"][:1])])
         place = places.get((part, str(first["loc"][0])), "defaults") if first["loc"] else part
         raise UsageError(

@@ -194,6 +194,13 @@ def test_values_that_no_run_can_use_are_refused(setting: str) -> None:
     assert setting.partition("=")[0].partition(".")[2].rstrip("s") in raised.value.message.lower()
 
 
+def test_what_the_networks_of_graphs_refuse_keeps_its_hint() -> None:
+    with pytest.raises(UsageError) as raised:
+        _ = resolve("todyformer", settings=["model.width=10"]).model
+    assert raised.value.message == "todyformer: model.width 10 is not a multiple of model.global_heads 4."
+    assert raised.value.hint == "Set model.width=12, or another number of heads."
+
+
 @pytest.mark.parametrize(
     "content",
     [

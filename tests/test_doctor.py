@@ -219,6 +219,9 @@ def test_edges_are_refused_but_series_that_only_sound_like_them_are_read() -> No
     with pytest.raises(DataError, match="two ends of an edge") as error:
         forecast.doctor(edges)
     assert "--edges" in error.value.hint
+    with pytest.raises(DataError, match="an event between two nodes") as error:
+        forecast.fit(edges.with_columns(t=pl.Series([1, 2])), "linear", horizon=1)
+    assert "--model todyformer" in error.value.hint
     days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 3, 31), eager=True)
     long = pl.DataFrame({"source": ["a"] * 91 + ["b"] * 91, "ds": [*days, *days], "target": np.arange(182.0) ** 1.1})
     assert forecast.doctor(long).document["series"] == 2

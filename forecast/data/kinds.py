@@ -34,6 +34,11 @@ def require_series(table: Table, head: pl.DataFrame, time: str | None, id_names:
     plain = {name.strip().lower().replace(" ", "_"): name for name in head.columns}
     for one, other in ENDS:
         if one in plain and other in plain and _label(head[plain[one]]) and _label(head[plain[other]]):
+            if tells_events(table):
+                raise DataError(
+                    f"{table.origin}: each row is an event between two nodes; this is no table of series.",
+                    "Use --model todyformer, without what is of series, as --horizon and --lookback.",
+                )
             raise DataError(
                 f'{table.origin}: "{plain[one]}" and "{plain[other]}" are the two ends of an edge; '
                 "this is a graph, not a table of series.",

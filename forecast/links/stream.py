@@ -104,9 +104,10 @@ class Stream:
             own = getattr(self.ends, part)
             found[part] = own if own in read.schema else usual[part]
             if found[part] not in read.schema:
+                best = "; or ask for the best ones with --top-k 10" if part == "dst" else ""
                 raise DataError(
                     f'{read.origin}: there is no column "{own}", the {_WORDS[part]} of the events at the fit.',
-                    f"Name it so, or {usual[part]}; the columns are: {', '.join(list(read.schema)[:8])}.",
+                    f"Name it so, or {usual[part]}; the columns are: {', '.join(list(read.schema)[:8])}{best}.",
                 )
         return found
 
