@@ -72,3 +72,33 @@ def test_exported_network_takes_any_batch_and_variates(name: str) -> None:
     for size in ((1, 5), (9, 5), *([(9, 7), (3, 1), (2, 40)] if net.net.any_variates else [])):
         given = window(*size)
         assert torch.allclose(run(*given), net(*given), rtol=0, atol=1e-6), size
+
+
+class WithCovariates(nn.Module):
+    """The same of a window that has covariates, whose future is known, and static features."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, past: Tensor, seen: Tensor, early: Tensor, late: Tensor, known: Tensor, static: Tensor) -> Tensor:
+        out: Tensor = self.net(Window(past, seen, early, late, known, static))
+        return out
+
+
+@pytest.mark.parametrize("calendar", [False, True])
+def test_exported_network_with_covariates_takes_any_batch_and_variates(calendar: bool) -> None:
+    torch.manual_seed(1)
+    shape = WindowShape(24, 12, variates=5, targets=5, time_features=3, known=2, static=2)
+    net = WithCovariates(TSM2(shape, TSM2Config(d_model=16, patch_len=8, calendar=calendar))).eval()
+    batch, variates = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("variates", min=1, max=64)
+    series, rows = {0: batch, 2: variates}, {0: batch}
+    sizes = (series, series, rows, rows, rows, {0: batch, 1: variates})
+
+    def given(size: int, width: int) -> tuple[Tensor, ...]:
+        return (*window(size, width), torch.randn(size, 36, 2), torch.randn(size, width, 2))
+
+    run = torch.export.export(net, given(4, 5), dynamic_shapes=sizes).module()
+    for size in ((1, 5), (9, 5), (3, 7), (2, 1)):
+        values = given(*size)
+        assert torch.allclose(run(*values), net(*values), rtol=0, atol=1e-6), size

@@ -84,6 +84,16 @@ def test_forecast_is_finite_float32_of_every_target_over_the_horizon(
 
 @every_model
 @every_shape
+def test_forecast_of_constant_series_is_finite(make_network: Networks, name: str, shape: WindowShape) -> None:
+    window = batch(shape).window
+    for value in (0.0, 3.0, -1e6):
+        with torch.no_grad():
+            forecast = ready(make_network, name, shape)(window._replace(past=torch.full_like(window.past, value)))
+        assert torch.isfinite(forecast).all()
+
+
+@every_model
+@every_shape
 @pytest.mark.parametrize("missing", [0.0, 0.3, 1.0])
 def test_gradients_reach_every_parameter_and_are_finite(
     make_network: Networks, name: str, shape: WindowShape, missing: float

@@ -34,7 +34,7 @@ class SelectiveMixer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The tokens, informed of each other along the first axis: (n, others, B, D) in and out."""
-        both = self.in_proj(tokens.flatten(1, 2))  # (n, others B, 2 inner)
+        both = self.in_proj(tokens).flatten(1, 2)  # (n, others B, 2 inner)
         inputs, gate = both.chunk(2, dim=2)
         read = self.forwards(inputs, gate)  # Eqs. 6-11
         if self.backwards is not None:
