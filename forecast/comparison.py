@@ -271,6 +271,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
     """Give one row a cell and baseline; scaled errors and those in original units are told apart by name."""
     import polars as pl
 
+    from .leaderboard import steps_of
+
     text, whole, real = pl.String, pl.Int64, pl.Float64
     columns: dict[str, tuple[Any, list[Any]]] = {
         "data": (text, [row["data"] for row in rows]),
@@ -285,9 +287,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
         **{name: (real, [row["original"].get(name) for row in rows]) for name in ("mae", "rmse", "mase", "smape")},
         **{
             f"{name}_at_{step}": (real, [row.get("steps", {}).get(step, {}).get(name) for row in rows])
-            for step, name in dict.fromkeys(
-                (step, name) for row in rows for step, errors in row.get("steps", {}).items() for name in errors
-            )
+            for step, name in steps_of(rows)
         },
         "mse_published": (real, [row["published"] and row["published"]["mse"] for row in rows]),
         "mae_published": (real, [row["published"] and row["published"].get("mae") for row in rows]),

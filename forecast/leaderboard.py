@@ -166,7 +166,7 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
             for metric in PUBLISHED:
                 columns.append(_Column(group, metric, [show((row[group] or {}).get(metric)) for row in rows], blank))
     columns.append(_Column("", "seconds", [_duration(row["seconds"]) for row in rows], blank))
-    at_steps = [_Column(f"step {step}", name, *_starred(rows, step, name)) for step, name in _steps_of(rows)]
+    at_steps = [_Column(f"step {step}", name, *_starred(rows, step, name)) for step, name in steps_of(rows)]
     below = [""] * bool(at_steps) + _laid_out(_AT_STEPS, rows, at_steps)
     return _laid_out(_title(one), rows, columns) + below
 
@@ -187,9 +187,11 @@ def _laid_out(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[_
     return [line.rstrip() for line in (title, above, heads, *body)]
 
 
-def _steps_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def steps_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Give the steps that were scored by themselves, each with its metrics."""
-    return list(dict.fromkeys((step, name) for row in rows for step, errors in row["steps"].items() for name in errors))
+    return list(
+        dict.fromkeys((step, name) for row in rows for step, errors in row.get("steps", {}).items() for name in errors)
+    )
 
 
 def _starred(rows: Sequence[Mapping[str, Any]], step: str, name: str) -> tuple[list[str], list[str]]:
@@ -264,7 +266,7 @@ def _scores(one: Mapping[str, Any]) -> str:
 
 
 def _at_steps(rows: Sequence[Mapping[str, Any]]) -> str:
-    places = _steps_of(rows)
+    places = steps_of(rows)
     if not places:
         return ""
     columns = [_starred(rows, step, name) for step, name in places]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of malloc.h
+_KEPT = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # never give back; no blocks apart from the heap
 _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
 
 
@@ -24,8 +25,8 @@ def freed_memory_kept() -> Iterator[None]:
     if library is None or not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
         yield
         return
-    for option in _DEFAULTS:
-        library.mallopt(option, -1 if option == _TRIM_THRESHOLD else 0)  # never; no blocks apart from the heap
+    for option, value in _KEPT.items():
+        library.mallopt(option, value)
     try:
         yield
     finally:

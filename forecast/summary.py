@@ -15,7 +15,6 @@ from .importance import permutation_importance, seconds_of_a_pass, sources_of
 from .prepare import Prepared
 from .report import Example, Heat, Report, Score
 from .scoring import METRICS, Scores, finite
-from .sensor_heads import sensor_heads
 
 if TYPE_CHECKING:
     from graphs.architecture import Architecture
@@ -157,6 +156,8 @@ def _heads(prepared: Prepared, network: Any) -> str:
     """Give what each head of a network on a graph does for evenly spaced test windows, as HTML."""
     if prepared.read.graph is None:
         return ""
+    from .sensor_heads import sensor_heads  # and with it the networks on graphs, which no other model needs
+
     data = prepared.test.thinned(_WINDOWS)
     if not any(bool(batch.target.seen.any()) for batch in data.batches(_WINDOWS)):
         return ""

@@ -268,10 +268,10 @@ def _caution_classes(
                 ledger.caution("two-values", name, told, len(column))
         return
     graph = np.repeat(np.arange(len(store)), store.sizes.numpy()) if store.of_nodes else np.arange(len(store))
-    classes = range(max(2, task.outputs) if task.name != "graph_multilabel" else 2)
+    classes = np.arange(2 if task.name == "graph_multilabel" else max(2, task.outputs))
     for part, rows in parts.items():
         for name, column in zip(names, targets[np.isin(graph, rows)].T, strict=True):
-            absent = [str(one) for one in classes if not (column == one).any()]
+            absent = [str(one) for one in np.setdiff1d(classes, column).astype(int)]
             if absent:
                 told = f"class {', '.join(absent[:8])}{', …' if len(absent) > 8 else ''} is not in the {part} part"
                 ledger.caution("class-absent", name, told, len(absent))

@@ -46,7 +46,7 @@ def explain(
     listed = isinstance(data, Sequence) and not isinstance(data, str)
     source = data if listed else table.read(data)
     found = _read(fitted, source)
-    number = np.linspace(0, len(found) - 1, min(graphs or _GRAPHS, len(found))).round().astype(np.int64)
+    number = evenly_spaced(len(found), graphs or _GRAPHS)
     given = found.store.select(number)
     try:
         store, _ = fitted.reader.read(given)
@@ -78,6 +78,11 @@ def explain(
         atoms=_atoms(fitted, given),
         library="polars" if listed else source.library,
     )
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Give at most `most` of the numbers below `count`, the first and the last among them."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
 def measured_heads(

@@ -15,7 +15,7 @@ from .. import summary
 from ..scoring import finite
 from .baselines import BASELINES
 from .batches import Prepared
-from .explanation import measured_heads
+from .explanation import evenly_spaced, measured_heads
 from .learning import Learned
 from .report import Answers, Report
 
@@ -115,7 +115,7 @@ def page(found: "Read", prepared: Prepared, outputs: Tensor, learned: Learned, d
 def _heads(prepared: Prepared, learned: Learned) -> str:
     """What each head does for evenly spaced test graphs, as HTML."""
     test = prepared.parts["test"]
-    store = test.select(np.linspace(0, len(test) - 1, min(_GRAPHS, len(test))).round().astype(np.int64))
+    store = test.select(evenly_spaced(len(test), _GRAPHS))
     targets = prepared.targets.learned(store.targets)
     return measured_heads(learned.network, store, targets, prepared.task)[1].section()
 
