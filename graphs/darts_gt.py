@@ -19,7 +19,8 @@ Ours:
   keys and values in sparse attention, too;
 - the head "forecast", which keeps magnitudes, and the last seen value added to its outputs (`shape.last`);
 - `norm="layer"`, LayerNorm a node; the code's is over a graph;
-- the operator "None", and LapPE signs for each graph.
+- the operator "None", and LapPE signs for each graph;
+- edges of the same features are one row to what looks at edges alone, the edge stream's dropout included.
 """
 
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ from .graph_encoders import (
     RandomWalkEncoder,
     Signs,
     edge_encoder,
+    edge_states,
     node_encoder,
 )
 from .graph_heads import OF_GRAPHS, Head, Pooling, head_network, pool
@@ -164,7 +166,7 @@ class SingleOperator(nn.Module):
 
     def forward(self, nodes: Tensor, context: GraphContext) -> Tensor:
         """Structure around each node, (N, D)."""
-        structure: Tensor = self.norm(self.operator(nodes, context.edges, context.edge_features))
+        structure: Tensor = self.norm(self.operator(nodes, context.edges, context.edge_states))
         return structure
 
 
@@ -226,7 +228,8 @@ class DartsLayer(nn.Module):
         """The layer's output, (N, D), from its input and what attention brought."""
         hidden = self.norm_attention(nodes + self.dropout(attended))
         if self.edge_network is not None:
-            stream = torch.zeros_like(hidden).index_add(0, context.edges[1], self.edge_network(context.edge_features))
+            messages = context.edge_states.each(self.edge_network)
+            stream = torch.zeros_like(hidden).index_add(0, context.edges[1], messages)
             hidden = hidden + torch.sigmoid(self.edge_gate) * stream
         forward = self.dropout(self.contract(self.dropout(torch.relu(self.expand(hidden)))))
         out: Tensor = self.norm_out(hidden + forward)
@@ -285,7 +288,7 @@ class GraphTransformer(nn.Module):
             nodes = torch.cat((nodes, self.positions(batch)), dim=1)
         context = GraphContext.of(
             batch,
-            self.edge_features(batch.edge_features),
+            edge_states(self.edge_features, batch),
             dense=self.config.attention == "dense",
             self_loops=self.config.attention_self_loops,
         )

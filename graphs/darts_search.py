@@ -138,7 +138,7 @@ class Mixture(nn.Module):
         norms = self.norm if isinstance(self.norm, nn.ModuleList) else itertools.repeat(self.norm)
         results = torch.stack(
             [
-                normed(operator(nodes, context.edges, context.edge_features))
+                normed(operator(nodes, context.edges, context.edge_states))
                 for operator, normed in zip(self.operators, norms, strict=False)
             ]
         )

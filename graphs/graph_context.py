@@ -1,5 +1,6 @@
 """What every layer of a graph transformer needs of a batch besides the states of its nodes, worked out once."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,13 +9,33 @@ from torch import Tensor
 from .graph_batch import GraphBatch, GraphError
 
 
+class EdgeStates(NamedTuple):
+    """States of E edges, of which only U differ: bonds are of few kinds, windows of sensors repeat the same edges.
+
+    What a layer makes of edges alone it makes of each kind once.
+    """
+
+    rows: Tensor  # (U, D)
+    kind: Tensor | None = None  # (E,) int64 row of each edge; None: each edge has its own
+
+    def each(self, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The state of each edge, (E, D), after `change`, which maps rows one by one: (U, D) to (U, D')."""
+        rows = self.rows if change is None else change(self.rows)
+        return rows if self.kind is None else rows.index_select(0, self.kind)
+
+    def repeat(self, copies: int) -> "EdgeStates":
+        """The states of `copies` copies of the edges, one after the other."""
+        kind = torch.arange(len(self.rows), device=self.rows.device) if self.kind is None else self.kind
+        return EdgeStates(self.rows, kind.repeat(copies))
+
+
 class GraphContext(NamedTuple):
     """The fixed part of a batch of G graphs, N nodes and E edges; n is the size of the largest graph.
 
     Places and presence are for dense attention alone, and empty without it.
     """
 
-    edge_features: Tensor  # (E, D) encoded
+    edge_states: EdgeStates  # of E edges
     edges: Tensor  # (2, E) source, target
     attention_edges: Tensor  # (2, P) key, query; dense attention has none
     graph: Tensor  # (N,)
@@ -23,7 +44,7 @@ class GraphContext(NamedTuple):
     present: Tensor  # (G, n) bool
 
     @classmethod
-    def of(cls, batch: GraphBatch, edge_features: Tensor, *, dense: bool, self_loops: bool) -> "GraphContext":
+    def of(cls, batch: GraphBatch, edge_states: EdgeStates, *, dense: bool, self_loops: bool) -> "GraphContext":
         """The context of a batch. `self_loops`: attention runs along one loop a node as well.
 
         Raises `GraphError` for a graph without nodes.
@@ -39,19 +60,19 @@ class GraphContext(NamedTuple):
             longest = int(sizes.max()) if len(sizes) else 0
             place = graph * longest + nodes - batch.offsets[graph]
             present = torch.arange(longest, device=graph.device) < sizes[:, None]
-            return cls(edge_features, batch.edges, none.view(2, 0), graph, sizes, place, present)
+            return cls(edge_states, batch.edges, none.view(2, 0), graph, sizes, place, present)
         attention_edges = batch.edges
         if self_loops:
             others = batch.edges[:, batch.edges[0] != batch.edges[1]]
             attention_edges = torch.cat((others, nodes.expand(2, -1)), dim=1)
-        return cls(edge_features, batch.edges, attention_edges, graph, sizes, none, none.bool().view(0, 0))
+        return cls(edge_states, batch.edges, attention_edges, graph, sizes, none, none.bool().view(0, 0))
 
     def repeat(self, copies: int) -> "GraphContext":
         """The context of `copies` copies of the batch, one after the other."""
         nodes, slots = len(self.graph), self.present.numel()
         shift = torch.arange(copies, device=self.graph.device)
         return GraphContext(
-            self.edge_features.repeat(copies, 1),
+            self.edge_states.repeat(copies),
             _shifted(self.edges, shift * nodes),
             _shifted(self.attention_edges, shift * nodes),
             _shifted(self.graph, shift * len(self.sizes)),

@@ -4,16 +4,19 @@ The tables of atoms and bonds are those of the Open Graph Benchmark. The statist
 (`GraphBatch.walks`, `eigenvectors`, `eigenvalues`); what is learned of them is here.
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .graph_batch import GraphBatch
+from .graph_batch import GraphBatch, GraphError
+from .graph_context import EdgeStates
 
 ATOM_TABLES = (119, 5, 12, 12, 10, 6, 6, 2, 2)
 BOND_TABLES = (5, 6, 2)
+FEW_KINDS = 256  # of edges: up to as many, each is encoded once
 
 NodeFeatures = Literal["atom", "type_dict", "linear", "pre_layer"]
 EdgeFeatures = Literal["bond", "type_dict", "linear", "dummy"]
@@ -31,10 +34,33 @@ class CodeEncoder(nn.Module):
             for embedding in embeddings:
                 nn.init.xavier_uniform_(embedding.weight)
         self.tables = nn.ModuleList(embeddings)
+        self.sizes = tables
 
     def forward(self, codes: Tensor) -> Tensor:
         """The embeddings' sum; further columns are not read."""
         return torch.stack([table(codes[:, column].long()) for column, table in enumerate(self.tables)]).sum(dim=0)
+
+    def kinds(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """All rows of codes that there can be, and which one each of `codes` is; the codes themselves if not few.
+
+        Raises `GraphError` for a code that its table does not have.
+        """
+        sizes = self.sizes
+        if math.prod(sizes) > FEW_KINDS:
+            return codes, None
+        limits = torch.tensor(sizes, device=codes.device)
+        codes = codes[:, : len(sizes)].long()
+        beyond = ((codes < 0) | (codes >= limits)).nonzero()
+        if len(beyond):
+            row, column = beyond[0].tolist()
+            raise GraphError(
+                f"Edge {row} of the batch has code {int(codes[row, column])} in column {column}; "
+                f"there are codes 0 … {sizes[column] - 1}.",
+                "Use the last code for what has none of its own.",
+            )
+        steps = torch.tensor([math.prod(sizes[column + 1 :]) for column in range(len(sizes))], device=codes.device)
+        every = torch.cartesian_prod(*(torch.arange(size, device=codes.device) for size in sizes))
+        return every.view(-1, len(sizes)), (codes * steps).sum(dim=1)
 
 
 class LinearEncoder(nn.Module):
@@ -75,6 +101,10 @@ class DummyEncoder(nn.Module):
         """The vector in every row, (rows, width)."""
         vector: Tensor = self.tables[0](torch.zeros(1, dtype=torch.int64, device=features.device))
         return vector.expand(len(features), -1)
+
+    def kinds(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """One row, which each edge is."""
+        return features.new_zeros(1, 0), torch.zeros(len(features), dtype=torch.int64, device=features.device)
 
 
 class RandomWalkEncoder(nn.Module):
@@ -137,3 +167,13 @@ def edge_encoder(kind: EdgeFeatures, columns: int, width: int) -> nn.Module:
     if kind == "type_dict":
         return CodeEncoder((columns,), width)
     return LinearEncoder(columns, width) if kind == "linear" else DummyEncoder(width)
+
+
+def edge_states(encoder: nn.Module, batch: GraphBatch) -> EdgeStates:
+    """What `encoder` makes of the edges of a batch; edges of few kinds, or of the same row, are encoded once."""
+    features, kind = batch.edge_features, None
+    if isinstance(encoder, CodeEncoder | DummyEncoder):
+        features, kind = encoder.kinds(features)
+    if batch.edge_rows is not None:
+        kind = batch.edge_rows if kind is None else kind[batch.edge_rows]
+    return EdgeStates(encoder(features), kind)

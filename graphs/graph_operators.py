@@ -1,8 +1,9 @@
 """Message-passing operators for the keys and values of a graph transformer, by name.
 
-An operator is a module made by `OPERATORS[name](width, heads, dropout)` whose `forward(nodes, edges, edge_features)`
-takes (N, D), (2, E) int64 and (E, D) to (N, D). It applies dropout itself, since CustomGatedGCN does so inside its
-residual; the others drop out their result. Another operator is another row of the table.
+An operator is a module made by `OPERATORS[name](width, heads, dropout)` whose `forward(nodes, edges, states)` takes
+(N, D), (2, E) int64 and the states of the edges to (N, D); `states.each()` is (E, D). It applies dropout itself, since
+CustomGatedGCN does so inside its residual; the others drop out their result. Another operator is another row of the
+table.
 
 Sources: GINE, Hu et al. 2020, https://arxiv.org/abs/1905.12265; gated GCN, Bresson and Laurent 2017,
 https://arxiv.org/abs/1711.07553; GATv2, Brody et al. 2022, https://arxiv.org/abs/2105.14491.
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .graph_batch import GraphError
+from .graph_context import EdgeStates
 from .segments import segment_softmax
 
 
@@ -30,10 +32,10 @@ class GINE(nn.Module):
         self.nn = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, edges: Tensor, states: EdgeStates) -> Tensor:
         """New states of the nodes, (N, D)."""
         source, target = edges
-        messages = torch.relu(nodes.index_select(0, source) + edge_features)  # (E, D)
+        messages = torch.relu(nodes.index_select(0, source) + states.each())  # (E, D)
         out: Tensor = self.dropout(self.nn(((1 + self.eps) * nodes).index_add(0, target, messages)))
         return out
 
@@ -52,11 +54,11 @@ class CustomGatedGCN(nn.Module):
         self.bn_edge_e = nn.BatchNorm1d(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, edges: Tensor, states: EdgeStates) -> Tensor:
         """New states of the nodes, (N, D)."""
         source, target = edges
         gates = torch.sigmoid(
-            self.D(nodes).index_select(0, target) + self.E(nodes).index_select(0, source) + self.C(edge_features)
+            self.D(nodes).index_select(0, target) + self.E(nodes).index_select(0, source) + states.each(self.C)
         )  # (E, D)
         none = torch.zeros_like(nodes)
         total = none.index_add(0, target, gates * self.B(nodes).index_select(0, source))
@@ -84,12 +86,12 @@ class GATV2(nn.Module):
         for linear in (self.lin_l, self.lin_r):
             nn.init.zeros_(linear.bias)
 
-    def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, edges: Tensor, states: EdgeStates) -> Tensor:
         """New states of the nodes, (N, D)."""
         others = edges[0] != edges[1]
         source, target = edges[:, others]
         each = torch.arange(len(nodes), device=nodes.device)
-        codes = self.lin_edge(edge_features[others])  # W_e has no bias: the mean may be taken after it
+        codes = states.each(self.lin_edge)[others]  # W_e has no bias: the mean may be taken after it
         degree = torch.bincount(target, minlength=len(nodes)).clamp(min=1)
         means = torch.zeros_like(nodes).index_add(0, target, codes) / degree[:, None]
         source, target = torch.cat((source, each)), torch.cat((target, each))
@@ -113,7 +115,7 @@ class NoGraph(nn.Module):
         self.linear = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, edges: Tensor, states: EdgeStates) -> Tensor:
         """New states of the nodes, (N, D)."""
         out: Tensor = self.dropout(self.linear(nodes))
         return out

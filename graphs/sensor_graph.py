@@ -84,13 +84,14 @@ class SensorGraph:
         batch = GraphBatch(
             nodes=torch.zeros(count, 0),
             edges=(self.edges[:, None] + offsets[:-1, None]).flatten(1),
-            edge_features=self.edge_features.repeat(windows, 1),
+            edge_features=self.edge_features,
             offsets=offsets,
             walks=self.walks.repeat(windows, 1),
             eigenvectors=torch.zeros(count, 0),
             eigenvalues=torch.zeros(count, 0),
+            edge_rows=torch.arange(self.edges.shape[1]).repeat(windows),
         )
-        return GraphBatch(*(column.to(device) for column in batch))
+        return batch.to(device)
 
 
 # Graphs where none is given

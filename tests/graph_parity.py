@@ -13,7 +13,7 @@ from graphs.darts_gt import DartsGT, DartsGTConfig, DartsLayer, GraphDataShape, 
 from graphs.darts_reference import load_reference_weights, own_names
 from graphs.darts_search import Mixture, SearchConfig
 from graphs.graph_batch import GraphBatch
-from graphs.graph_context import GraphContext
+from graphs.graph_context import EdgeStates, GraphContext
 from graphs.interpretability import Explanation, explain
 
 Tensors = dict[str, Tensor]
@@ -90,7 +90,10 @@ def reproduce_layer(meta: Mapping[str, Any], params: Tensors, inputs: Tensors, d
     nodes = inputs["x"].to(dtype, copy=True).requires_grad_()
     edge_features = inputs["edge_attr"].to(dtype, copy=True).requires_grad_()
     context = GraphContext.of(
-        graph_batch(inputs), edge_features, dense=config.attention == "dense", self_loops=config.attention_self_loops
+        graph_batch(inputs),
+        EdgeStates(edge_features),
+        dense=config.attention == "dense",
+        self_loops=config.attention_self_loops,
     )
 
     output = layer(nodes, context)

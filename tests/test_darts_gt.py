@@ -12,7 +12,7 @@ from graphs.darts_gt import DartsGT, DartsGTConfig, DartsLayer, GraphDataShape, 
 from graphs.darts_search import SearchConfig, Supernet
 from graphs.graph_attention import DenseAttention, SparseAttention
 from graphs.graph_batch import GraphBatch, GraphError
-from graphs.graph_context import GraphContext
+from graphs.graph_context import EdgeStates, GraphContext
 from graphs.graph_encoders import LaplacianEncoder
 from graphs.graph_heads import NormedMLP, pool
 
@@ -234,7 +234,7 @@ def test_dense_attention_adds_up_to_one_over_the_nodes_of_the_graph() -> None:
 
 def test_a_node_without_incoming_edges_gets_the_output_bias() -> None:
     batch = single(4, 2)._replace(edges=torch.tensor([[0, 1], [1, 2]]))
-    context = GraphContext.of(batch, torch.randn(2, 8), dense=False, self_loops=False)
+    context = GraphContext.of(batch, EdgeStates(torch.randn(2, 8)), dense=False, self_loops=False)
     attention = SparseAttention(8, 2, 0.0)
     states = torch.randn(4, 8)
     out = attention.join(attention.heads(states, states, context))
@@ -245,7 +245,7 @@ def test_a_node_without_incoming_edges_gets_the_output_bias() -> None:
 
 def test_fused_attention_equals_its_weights_times_its_values() -> None:
     batch = join(several())
-    context = GraphContext.of(batch, torch.randn(batch.edges.shape[1], 8), dense=True, self_loops=False)
+    context = GraphContext.of(batch, EdgeStates(torch.randn(batch.edges.shape[1], 8)), dense=True, self_loops=False)
     attention = DenseAttention(8, 2, 0.0).double()
     query, source = torch.randn(2, len(batch.nodes), 8, dtype=torch.float64)
     heads = attention.heads(query, source, context)
@@ -341,7 +341,7 @@ def test_degenerate_graphs_train(settings: dict[str, Any]) -> None:
 
 def test_loops_of_the_input_do_not_add_to_those_of_the_attention() -> None:
     batch = single(3, 4)._replace(edges=torch.tensor([[0, 1, 1, 2], [1, 1, 1, 2]]))
-    context = GraphContext.of(batch, torch.randn(4, 8), dense=False, self_loops=True)
+    context = GraphContext.of(batch, EdgeStates(torch.randn(4, 8)), dense=False, self_loops=True)
     assert sorted(map(tuple, context.attention_edges.T.tolist())) == [(0, 0), (0, 1), (1, 1), (2, 2)]
 
 
@@ -416,7 +416,7 @@ def test_a_batch_is_learned_by_heart(settings: dict[str, Any]) -> None:
 def test_pooling_is_what_it_says(kind: Any) -> None:
     batch = join(several())
     states = torch.randn(len(batch.nodes), 4) - 5.0  # all below 0, so that a 0 to start from would show
-    context = GraphContext.of(batch, torch.zeros(batch.edges.shape[1], 4), dense=False, self_loops=False)
+    context = GraphContext.of(batch, EdgeStates(torch.zeros(batch.edges.shape[1], 4)), dense=False, self_loops=False)
     rules: dict[str, Callable[[Tensor], Tensor]] = {
         "mean": lambda rows: rows.mean(0),
         "sum": lambda rows: rows.sum(0),
@@ -442,3 +442,46 @@ def test_configs_are_frozen_and_compare_by_value() -> None:
     assert dataclasses.replace(config, layers=3) == config
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.layers = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "tables"),
+    [("bond", 3, (5, 6, 2)), ("type_dict", 4, (4,)), ("dummy", 0, (1,)), ("linear", 2, None)],
+)
+@pytest.mark.parametrize("operator", THREE)
+def test_edges_of_the_same_features_may_be_encoded_once(
+    kind: str, columns: int, tables: tuple[int, ...] | None, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs and gradients are those of edges encoded one by one: codes of few kinds, rows that edges share."""
+    torch.manual_seed(1)
+    config = DartsGTConfig(architecture=operator, layers=2, width=8, heads=2, edge_features=kind)
+    net = DartsGT(GraphDataShape(3, 2, columns), config).double().eval()
+    batch = join(several())
+    edges = batch.edges.shape[1]
+    rows = torch.randint(0, 4, (edges,))
+    if tables is None:
+        batch = batch._replace(edge_features=torch.randn(4, 2))
+    else:
+        codes = [torch.randint(0, size, (4,)) for size in tables] if columns else []
+        batch = batch._replace(edge_features=torch.stack(codes, dim=1) if codes else torch.zeros(4, 0))
+    alone = batch._replace(edge_features=batch.edge_features[rows])
+    found = []
+    for graphs in (batch._replace(edge_rows=rows), alone, alone):
+        net.zero_grad()
+        outputs = net(graphs)
+        outputs.square().sum().backward()
+        found.append([outputs.detach()] + [one.grad.clone() for one in net.parameters() if one.grad is not None])
+        monkeypatch.setattr("graphs.graph_encoders.FEW_KINDS", 1 if len(found) == 2 else 256)
+    for others in found[1:]:
+        assert len(others) == len(found[0]) > 10
+        assert all(
+            torch.allclose(one, other, rtol=1e-9, atol=1e-12) for one, other in zip(found[0], others, strict=True)
+        )
+
+
+def test_a_code_beyond_its_table_is_refused() -> None:
+    net = DartsGT(GraphDataShape(3, 2, 3), DartsGTConfig(edge_features="bond"))
+    batch = single(4, 6)._replace(edge_features=torch.zeros(6, 3, dtype=torch.int64))
+    batch.edge_features[2, 1] = 6
+    with pytest.raises(GraphError, match=r"Edge 2 of the batch has code 6 in column 1; there are codes 0 … 5"):
+        net(batch)

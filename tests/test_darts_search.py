@@ -30,6 +30,7 @@ from graphs.darts_search import (
     weight_step,
 )
 from graphs.graph_batch import GraphBatch, GraphError
+from graphs.graph_context import EdgeStates
 from graphs.graph_operators import GINE, OPERATORS
 
 THREE = ("GINE", "CustomGatedGCN", "GATV2")
@@ -222,8 +223,8 @@ def test_reference_mode_pulls_logits_back_and_robust_mode_does_not() -> None:
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(GINE):
-        def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
-            return super().forward(nodes, edges, torch.zeros_like(edge_features))
+        def forward(self, nodes: Tensor, edges: Tensor, states: EdgeStates) -> Tensor:
+            return super().forward(nodes, edges, EdgeStates(torch.zeros_like(states.each())))
 
     monkeypatch.setitem(OPERATORS, "Blind", Blind)
 

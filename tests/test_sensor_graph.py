@@ -88,7 +88,7 @@ def test_a_batch_of_windows_is_the_graph_as_often(weights: list[float] | None) -
     for number in range(3):
         part = slice(number * links, (number + 1) * links)
         assert torch.equal(batch.edges[:, part], graph.edges + 4 * number)
-        assert torch.equal(batch.edge_features[part], graph.edge_features)
+        assert torch.equal(batch.edge_features[batch.edge_rows[part]], graph.edge_features)
         assert torch.equal(batch.walks[4 * number : 4 * number + 4], graph.walks)
     assert batch.edges.shape == (2, 3 * links) and batch.eigenvectors.shape == (12, 0)
 

@@ -227,4 +227,4 @@ def chunks(store: GraphStore, cells: int) -> Sequence[Tensor]:
 
 def batch_on(device: torch.device, store: GraphStore, graphs: Tensor) -> GraphBatch:
     """Some graphs of a store as a batch on a device."""
-    return GraphBatch(*(column.to(device) for column in store.batch(graphs)))
+    return store.batch(graphs).to(device)
