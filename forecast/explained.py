@@ -12,7 +12,6 @@ import polars as pl
 from . import explanation_page
 from .attention import AttentionMap, Profile
 from .data import table
-from .heads import Heads
 from .importance import MEASURES, Importance
 from .scoring import finite
 from .sensor_heads import SensorHeads
@@ -89,10 +88,12 @@ class Explanation(Explained):
         steps = [f"step {band}" for band in found.bands()]
         parts.append(_part(kinds, "mse by step, per cent", names, steps, found.by_band(), found.by_band() * np.nan))
         if self.sensors is not None:
-            heads, attended = self.sensors
-            labels = [heads.label(number) for number in range(heads.relative().size)]
-            mean, sd = heads.deviation.mean(0).ravel(), heads.deviation.std(0).ravel()
-            parts.append(_part(["head"] * len(labels), "mae", labels, [None], mean, sd))
+            sensors, attended, labels = self.sensors, self.sensors.attended, self.sensors.labels()
+            deviation, kind = sensors.heads.deviation, ["head"] * len(labels)
+            parts.append(_part(kind, "mae", labels, [None], deviation.mean(0).ravel(), deviation.std(0).ravel()))
+            for told, rises in ((sensors.steps(), sensors.by_step), (sensors.names, sensors.by_sensor)):
+                rises = rises.reshape(len(labels), -1)
+                parts.append(_part(kind, "mae", labels, told, rises, rises * np.nan))
             alone = [np.full(len(attended), np.nan)]
             parts.append(_part(["sensor"] * len(attended), "attended", self.variates(), [None], attended, *alone))
         for layer in self.attention:  # a row takes from the columns: these are the sources
@@ -142,14 +143,14 @@ class Explanation(Explained):
                 }
                 for profile in self.profiles
             ],
-            **({} if self.sensors is None else self._sensors(*self.sensors)),
+            **({} if self.sensors is None else self._sensors(self.sensors)),
             "note": " ".join(NOTE),
         }
 
-    def _sensors(self, heads: Heads, attended: np.ndarray) -> dict[str, Any]:
+    def _sensors(self, sensors: SensorHeads) -> dict[str, Any]:
         return {
-            "heads": heads.document(),
-            "attended": dict(zip(self.variates(), attended.tolist(), strict=True)),
+            "heads": sensors.document(),
+            "attended": dict(zip(self.variates(), sensors.attended.tolist(), strict=True)),
         }
 
     def variates(self) -> list[str]:

@@ -76,7 +76,7 @@ def render(explanation: "Explanation") -> str:
         "What the forecasts use": _ranking(found),
         "From input to target": f"<p>{report.escaped(CAPTION)}</p>\n{report.heat_map(heat(found))}",
         "From input to step of the horizon": f"<p>{_BY_STEP}</p>\n{report.heat_map(by_step(found))}",
-        "Heads": "" if explanation.sensors is None else explanation.sensors.heads.section(),
+        "Heads": "" if explanation.sensors is None else explanation.sensors.section(),
         "Sensors that are attended to": _attended(explanation),
         "Where the attention goes": _attention(explanation.attention),
         "Which steps attend": _profiles([part for part in explanation.profiles if part.measure == "selected"]),

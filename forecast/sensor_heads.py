@@ -1,12 +1,13 @@
 """What the forecasts of DARTS-GT on sensors rest on: heads, and the sensors that helpful heads look at.
 
 One window is one graph. The error is that of the forecasts of all targets and steps which were measured, absolute, in
-the units of the table.
+the units of the table. The same removals tell it for each step of the horizon and for each sensor.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,27 +17,75 @@ from graphs.graph_batch import GraphBatch
 from graphs.head_removal import Removal
 from graphs.interpretability import Errors
 
+from . import report
 from .data.scale import Scaler
 from .data.windows import Example, WindowDataset
 from .heads import Heads, Ranking, measure
 
 _CELLS = 2**13  # sensors and edges of the windows that go through the network at once
+_BY_STEP = "The same at single steps of the horizon, in per cent of the MAE at the step."
+_BY_SENSOR = "And in the forecasts of single sensors, in per cent of the MAE of each."
 
 
-class SensorHeads(NamedTuple):
-    """Heads over windows, and the mean over windows of the attention of helpful heads to each sensor, (V,)."""
+@dataclass(frozen=True)
+class SensorHeads:
+    """Heads over windows: what they do to all forecasts, to steps and to sensors, and where helpful ones look."""
 
     heads: Heads
-    attended: np.ndarray  # adds up to 1, or less where no head helps
+    attended: np.ndarray  # (V,) attention of helpful heads, mean over windows; adds up to 1, or less where none helps
+    names: tuple[str, ...]  # of the targets
+    step_errors: np.ndarray  # (H_out,) MAE of each step of the horizon; NaN where nothing was measured
+    by_step: np.ndarray  # (L, H, H_out) rise of it without the head
+    sensor_errors: np.ndarray  # (V_out,) MAE of each target
+    by_sensor: np.ndarray  # (L, H, V_out) rise of it without the head
+
+    def labels(self) -> list[str]:
+        """Name all heads, layer after layer."""
+        return [self.heads.label(number) for number in range(self.heads.relative().size)]
+
+    def steps(self) -> list[str]:
+        """Name the steps of the horizon."""
+        return [f"step {step}" for step in range(1, len(self.step_errors) + 1)]
+
+    def document(self) -> dict[str, Any]:
+        """Give the numbers as plain values, None where nothing was measured."""
+        found = self.heads.document()
+        by_step, by_sensor = (part.reshape(-1, part.shape[2]) for part in (self.by_step, self.by_sensor))
+        for head, steps, sensors in zip(found["heads"], by_step, by_sensor, strict=True):
+            head["steps"] = _known(self.steps(), steps)
+            head["sensors"] = _known(self.names, sensors)
+        return found
+
+    def section(self) -> str:
+        """Give heat maps of the heads as HTML: over everything, by step, by sensor."""
+        parts = [self.heads.section()]
+        for told, rows, errors, rises in (
+            (_BY_STEP, self.steps(), self.step_errors, self.by_step),
+            (_BY_SENSOR, list(self.names), self.sensor_errors, self.by_sensor),
+        ):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                relative = 100 * rises.reshape(-1, len(errors)) / errors
+            relative[~np.isfinite(relative)] = np.nan
+            drawn = report.heat_map(report.Heat("taken out", rows, self.labels(), relative.T))
+            parts.append(f"<p>{report.escaped(told)}</p>\n{drawn}")
+        return "".join(parts)
 
 
-def sensor_heads(network: Any, data: WindowDataset, scaler: Scaler, ranking: Ranking = "robust") -> SensorHeads:
-    """Take each head of `network`, a `SensorDartsGT`, out of all windows of `data` in which anything was measured."""
+def sensor_heads(
+    network: Any, data: WindowDataset, scaler: Scaler, names: tuple[str, ...], ranking: Ranking = "robust"
+) -> SensorHeads:
+    """Take each head of `network`, a `SensorDartsGT`, out of all windows of `data` in which anything was measured.
+
+    `names` are those of the targets.
+    """
     std = torch.from_numpy(scaler.std[:, : data.targets])
-    found = measure(network.transformer, _batches(network, data, std), ranking)
-    net, size = network.transformer, float(found.errors.mean())
-    heads = found.heads(net, "windows", "the MAE", "in units of the table", size, labelled=True)
-    return SensorHeads(heads, found.joined("importance").reshape(len(found.errors), -1).mean(0))
+    net, sums = network.transformer, _Sums()
+    found = measure(net, _batches(network, data, std, sums), ranking)
+    heads = found.heads(net, "windows", "the MAE", "in units of the table", float(found.errors.mean()), labelled=True)
+    steps, sensors = sums.means(0), sums.means(1)
+    return SensorHeads(
+        heads, found.joined("importance").reshape(len(found.errors), -1).mean(0), tuple(names), *steps, *sensors
+    )
 
 
 def cells(network: Any) -> int:
@@ -44,8 +93,37 @@ def cells(network: Any) -> int:
     return int(network.graph.sensors + network.graph.edges.shape[1])
 
 
+class _Sums:
+    """Absolute errors of each target and step, added over windows: with all heads, and how far they rise without."""
+
+    def __init__(self) -> None:
+        self.seen: Tensor | float = 0.0  # (V_out, H_out) how many
+        self.error: Tensor | float = 0.0  # (V_out, H_out)
+        self.rise: Tensor | float = 0.0  # (L, H, V_out, H_out)
+
+    def add(self, example: Example, std: Tensor, removal: Removal) -> None:
+        """Add the windows of `example`."""
+        target, seen = (part.double().transpose(1, 2) for part in example.target)  # (B, V_out, H_out)
+        weight = seen * std[example.series][..., None]
+
+        def errors(outputs: Tensor) -> Tensor:  # (…, B V, H_out)
+            forecast = outputs.unflatten(-2, (len(seen), -1))[..., : seen.shape[1], :]
+            return ((forecast - target).abs() * weight).sum(dim=-3)
+
+        base = errors(removal.outputs)
+        self.seen = self.seen + seen.sum(dim=0)
+        self.error = self.error + base
+        self.rise = self.rise + torch.stack([errors(layer) for layer in removal.without]) - base
+
+    def means(self, over: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give the MAE and its rise (L, H, …), means `over` targets (0) or steps (1)."""
+        count = torch.as_tensor(self.seen).sum(dim=over)
+        error, rise = torch.as_tensor(self.error).sum(dim=over), torch.as_tensor(self.rise).sum(dim=over + 2)
+        return (error / count).numpy(), (rise / count).numpy()
+
+
 def _batches(
-    network: Any, data: WindowDataset, std: Tensor
+    network: Any, data: WindowDataset, std: Tensor, sums: _Sums
 ) -> Iterator[tuple[GraphBatch, Callable[[Removal], Errors]]]:
     for index in data.numbers(max(1, _CELLS // cells(network))):
         measured = index[data[index].target.seen.flatten(1).any(dim=1)]
@@ -53,11 +131,12 @@ def _batches(
             example = data[measured]
             with torch.inference_mode():
                 batch = network.graph.batch(network.features(example.window))
-            yield batch, partial(_error_of, example, std)
+            yield batch, partial(_error_of, example, std, sums)
 
 
-def _error_of(example: Example, std: Tensor, removal: Removal) -> Errors:
+def _error_of(example: Example, std: Tensor, sums: _Sums, removal: Removal) -> Errors:
     """The errors of the rows of `removal`, sensor by sensor of each window: their mean is that over what was seen."""
+    sums.add(example, std, removal)
     seen = example.target.seen.double()  # (B, H, V_out)
     sensors = len(removal.outputs) // len(seen)
     weight = seen * std[example.series, None] * (sensors / seen.sum((1, 2), keepdim=True))
@@ -66,3 +145,7 @@ def _error_of(example: Example, std: Tensor, removal: Removal) -> Errors:
         for part in (weight, example.target.values.double())
     )  # (B V, H): variates that are no target weigh nothing
     return lambda outputs: ((outputs - target).abs() * weight).sum(dim=-1)
+
+
+def _known(names: Any, values: np.ndarray) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in zip(names, values.tolist(), strict=True)}

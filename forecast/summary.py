@@ -161,7 +161,8 @@ def _heads(prepared: Prepared, network: Any) -> str:
     data = prepared.test.thinned(_WINDOWS)
     if not any(bool(batch.target.seen.any()) for batch in data.batches(_WINDOWS)):
         return ""
-    return sensor_heads(network, data, prepared.scaler).heads.section()
+    names = tuple(map(str, prepared.read.frame.names[: data.targets]))
+    return sensor_heads(network, data, prepared.scaler, names).section()
 
 
 def _use(prepared: Prepared, network: Any, fitted: Fitted) -> tuple[Heat | None, str]:

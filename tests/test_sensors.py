@@ -334,26 +334,31 @@ def test_heads_are_told_as_what_their_removal_does_to_the_error_in_units_of_the_
     example = data[torch.arange(9)]
     assert 0 < int((~example.target.seen).sum()) < example.target.seen.numel() / 2
 
-    def errors() -> np.ndarray:
+    def errors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The MAE of each window, of each step, of each sensor."""
         with torch.no_grad():
             forecast = network(example.window).double().numpy()
         scale = made.scaler.std[example.series.numpy()][:, None]
         off = np.abs(forecast - example.target.values.double().numpy()) * scale
-        return np.array([one[seen].mean() for one, seen in zip(off, example.target.seen.numpy(), strict=True)])
+        known = np.ma.array(off, mask=~example.target.seen.numpy())
+        return known.mean((1, 2)).filled(np.nan), known.mean((0, 2)).filled(np.nan), known.mean((0, 1)).filled(np.nan)
 
-    found = sensor_heads(network, data, made.scaler).heads
-    before = errors()
+    told = sensor_heads(network, data, made.scaler, NAMES)
+    found, (before, steps, sensors) = told.heads, errors()
     assert found.size == pytest.approx(before.mean(), rel=1e-5)
+    assert told.step_errors == pytest.approx(steps, rel=1e-5) and told.sensor_errors == pytest.approx(sensors, rel=1e-5)
     for layer, part in enumerate(network.transformer.each_layer()):
         weight = part.attention.out.weight
         kept, width = weight.detach().clone(), weight.shape[1] // SMALL["heads"]
         for head in range(SMALL["heads"]):
             with torch.no_grad():
                 weight[:, head * width : (head + 1) * width] = 0
-                rise = errors() - before
+                rise, at_step, of_sensor = (a - b for a, b in zip(errors(), (before, steps, sensors), strict=True))
                 weight.copy_(kept)
-            assert np.abs(rise).max() > 1e-4
+            assert np.abs(rise).max() > 1e-4 < np.abs(at_step).max()
             np.testing.assert_allclose(found.deviation[:, layer, head], rise, atol=2e-5)
+            np.testing.assert_allclose(told.by_step[layer, head], at_step, atol=2e-5)
+            np.testing.assert_allclose(told.by_sensor[layer, head], of_sensor, atol=2e-5)
 
 
 def test_a_sensor_without_edges_is_attended_to_by_itself_alone() -> None:
@@ -361,7 +366,7 @@ def test_a_sensor_without_edges_is_attended_to_by_itself_alone() -> None:
     graph = SensorGraph.of(7, np.stack([np.arange(5), np.arange(1, 6)]))  # the last sensor is alone
     torch.manual_seed(0)
     network = build(find("darts-gt"), made.shape, made.read.config.model, graph).eval()
-    attended = sensor_heads(network, made.test.thinned(5), made.scaler).attended
+    attended = sensor_heads(network, made.test.thinned(5), made.scaler, NAMES).attended
     assert attended[6] == pytest.approx(1 / 7, abs=1e-6)  # its own share as one of seven that attend
     assert np.ptp(attended[:6]) > 0.01
     assert attended.sum() == pytest.approx(1, abs=1e-6)
