@@ -35,7 +35,10 @@ class DataConfig:
     variates: tuple[str, ...] = ()  # columns to use at all
     known_future: tuple[str, ...] = ()  # covariates that are known beyond the last value, as a holiday or a price is
     static: str | None = None  # table with one row a series and features that never change
-    edges: str | None = None  # table of the graph that the variates are on; their nearest by correlation if not given
+    edges: str | None = None  # table of the graph that the variates are on, for a model that needs one
+    graph: Literal["auto", "distance", "correlation", "none"] = "auto"  # without edges: the nearest by latitude and
+    # longitude of `static`, or by correlation over the training part; "auto": by distance where there are places
+    neighbours: int = 8  # of each variate, in a graph that is not given
     id_col: str | None = None
     time_col: str | None = None
     freq: str | None = None  # pandas alias of the step, instead of the inferred one

@@ -87,8 +87,12 @@ def _series_understood(facts: Mapping[str, Any]) -> None:
 
 def _graph(told: Mapping[str, Any]) -> str:
     edges = f"{told['edges']:,} edges, those that run back among them"
+    if told["source"] == "none":
+        return "graph: no edges"
     if told["source"] == "correlation":
         return f"graph: {edges}, between variates that correlate most in the training part; --edges gives others"
+    if told["source"] == "distance":
+        return f"graph: {edges}, between the nearest variates by latitude and longitude; --edges gives others"
     return f"graph: {edges}, {'with' if told['weights'] else 'without'} weights, of {told['source']}"
 
 

@@ -91,7 +91,7 @@ class Explanation(Explained):
             sensors, attended, labels = self.sensors, self.sensors.attended, self.sensors.labels()
             deviation, kind = sensors.heads.deviation, ["head"] * len(labels)
             parts.append(_part(kind, "mae", labels, [None], deviation.mean(0).ravel(), deviation.std(0).ravel()))
-            for told, rises in ((sensors.steps(), sensors.by_step), (sensors.names, sensors.by_sensor)):
+            for told, rises in ((sensors.steps(), sensors.by_step), (sensors.targets(), sensors.by_sensor)):
                 rises = rises.reshape(len(labels), -1)
                 parts.append(_part(kind, "mae", labels, told, rises, rises * np.nan))
             alone = [np.full(len(attended), np.nan)]
@@ -151,6 +151,7 @@ class Explanation(Explained):
         return {
             "heads": sensors.document(),
             "attended": dict(zip(self.variates(), sensors.attended.tolist(), strict=True)),
+            **({"learned_neighbours": sensors.neighbours()} if sensors.learned else {}),
         }
 
     def variates(self) -> list[str]:

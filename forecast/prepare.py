@@ -134,7 +134,8 @@ def on_graph(found: Read, ledger: table.Ledger) -> Read:
             "Leave out --precision.",
         )
     end = int(found.split.train_end[0])
-    graph, told = sensor_graph(found.config.data.edges, found.frame, end, ledger, found.facts["source"])
+    config = found.config
+    graph, told = sensor_graph(config.data, found.frame, found.features, end, ledger, found.facts["source"])
     sha256 = told["sha256"]  # a fit on the same series and another graph is another fit
     return replace(
         found,

@@ -33,7 +33,8 @@ class SensorHeads:
 
     heads: Heads
     attended: np.ndarray  # (V,) attention of helpful heads, mean over windows; adds up to 1, or less where none helps
-    names: tuple[str, ...]  # of the targets
+    names: tuple[str, ...]  # of the variates, the targets first
+    learned: tuple[tuple[int, int, float], ...]  # neighbours: target, source, weight; none where none are learned
     step_errors: np.ndarray  # (H_out,) MAE of each step of the horizon; NaN where nothing was measured
     by_step: np.ndarray  # (L, H, H_out) rise of it without the head
     sensor_errors: np.ndarray  # (V_out,) MAE of each target
@@ -47,13 +48,24 @@ class SensorHeads:
         """Name the steps of the horizon."""
         return [f"step {step}" for step in range(1, len(self.step_errors) + 1)]
 
+    def targets(self) -> tuple[str, ...]:
+        """Name the sensors that are forecast."""
+        return self.names[: len(self.sensor_errors)]
+
+    def neighbours(self) -> dict[str, dict[str, float]]:
+        """Give the learned neighbours of each sensor and their weights, the heaviest first."""
+        found: dict[str, dict[str, float]] = {}
+        for target, source, weight in sorted(self.learned, key=lambda edge: (edge[0], -edge[2])):
+            found.setdefault(self.names[target], {})[self.names[source]] = weight
+        return found
+
     def document(self) -> dict[str, Any]:
         """Give the numbers as plain values, None where nothing was measured."""
         found = self.heads.document()
         by_step, by_sensor = (part.reshape(-1, part.shape[2]) for part in (self.by_step, self.by_sensor))
         for head, steps, sensors in zip(found["heads"], by_step, by_sensor, strict=True):
             head["steps"] = _known(self.steps(), steps)
-            head["sensors"] = _known(self.names, sensors)
+            head["sensors"] = _known(self.targets(), sensors)
         return found
 
     def section(self) -> str:
@@ -61,7 +73,7 @@ class SensorHeads:
         parts = [self.heads.section()]
         for told, rows, errors, rises in (
             (_BY_STEP, self.steps(), self.step_errors, self.by_step),
-            (_BY_SENSOR, list(self.names), self.sensor_errors, self.by_sensor),
+            (_BY_SENSOR, list(self.targets()), self.sensor_errors, self.by_sensor),
         ):
             with np.errstate(invalid="ignore", divide="ignore"):
                 relative = 100 * rises.reshape(-1, len(errors)) / errors
@@ -76,21 +88,28 @@ def sensor_heads(
 ) -> SensorHeads:
     """Take each head of `network`, a `SensorDartsGT`, out of all windows of `data` in which anything was measured.
 
-    `names` are those of the targets.
+    `names` are those of the variates.
     """
     std = torch.from_numpy(scaler.std[:, : data.targets])
     net, sums = network.transformer, _Sums()
     found = measure(net, _batches(network, data, std, sums), ranking)
     heads = found.heads(net, "windows", "the MAE", "in units of the table", float(found.errors.mean()), labelled=True)
-    steps, sensors = sums.means(0), sums.means(1)
-    return SensorHeads(
-        heads, found.joined("importance").reshape(len(found.errors), -1).mean(0), tuple(names), *steps, *sensors
-    )
+    attended = found.joined("importance").reshape(len(found.errors), -1).mean(0)
+    return SensorHeads(heads, attended, tuple(names), _learned(network), *sums.means(0), *sums.means(1))
+
+
+@torch.no_grad()
+def _learned(network: Any) -> tuple[tuple[int, int, float], ...]:
+    if network.learned is None:
+        return ()
+    (source, target), weights = network.learned()
+    return tuple(zip(target.tolist(), source.tolist(), weights.tolist(), strict=True))
 
 
 def cells(network: Any) -> int:
     """Give the sensors and edges of one window."""
-    return int(network.graph.sensors + network.graph.edges.shape[1])
+    sensors = network.graph.sensors
+    return int(sensors * (1 + network.config.learned_neighbours) + network.graph.edges.shape[1])
 
 
 class _Sums:
@@ -130,7 +149,7 @@ def _batches(
         if len(measured):
             example = data[measured]
             with torch.inference_mode():
-                batch = network.graph.batch(network.features(example.window))
+                batch = network.batch(example.window)
             yield batch, partial(_error_of, example, std, sums)
 
 

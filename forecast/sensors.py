@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import RunConfig
+from .config import DataConfig, RunConfig
+from .data.covariates import Feature
 from .data.edges import read_edges
 from .data.frame import SeriesFrame
 from .data.table import Ledger
@@ -17,16 +18,18 @@ from .errors import DataError, UsageError
 if TYPE_CHECKING:
     from graphs.sensor_graph import SensorGraph
 
-NEIGHBOURS = 8  # of each sensor, where no edges are given
+_PLACES = (("latitude", "longitude"), ("lat", "lon"), ("lat", "lng"), ("lat", "long"))  # columns, in degrees
 
 
 def sensor_graph(
-    edges: Any, frame: SeriesFrame, train_end: int, ledger: Ledger, origin: str
+    data: DataConfig, frame: SeriesFrame, features: Sequence[Feature], train_end: int, ledger: Ledger, origin: str
 ) -> tuple["SensorGraph", Mapping[str, Any]]:
     """Give the graph of the variates of `frame`, and what is told of it; repairs of the edges go into `ledger`.
 
-    `edges` is a table of them. Where it is None, each variate has edges from the 8 that it correlates with most over
-    the rows before `train_end`. Raises DataError for series that share no time axis, and for edges that do not fit.
+    `data.edges` is a table of them. Without one each variate has edges from its nearest, as `data.graph` says: by the
+    places among the static `features`, or by correlation over the rows before `train_end`. Raises DataError for series
+    that share no time axis, for edges that do not fit and places that are none, UsageError for settings that do not go
+    together.
     """
     if len(frame.keys) > 1 or frame.values.shape[1] < 2:
         shown = f"{len(frame.keys):,} series" if len(frame.keys) > 1 else "one variate"
@@ -36,15 +39,64 @@ def sensor_graph(
             "Give series of the same times, two or more, or use another model.",
         )
     names = [str(name) for name in frame.names]
-    if edges is None:
-        from graphs.sensor_graph import SensorGraph, nearest_by_correlation
-
-        graph = SensorGraph.of(len(names), *nearest_by_correlation(frame.values[:train_end], NEIGHBOURS))
-        return graph, _told("correlation", graph, None)
-    graph, table = read_edges(edges, names)
+    if data.edges is None:
+        return _nearest(data, frame, features, train_end)
+    if data.graph != "auto":
+        raise UsageError(
+            f"The graph is given by {data.edges} and by data.graph={data.graph}.", "Leave one of the two out."
+        )
+    graph, table = read_edges(data.edges, names)
     for repair in table.ledger.repairs:
         ledger.repair(repair.kind, repair.count, f"{Path(table.origin).name}, {repair.first}", repair.detail)
     return graph, _told(table.origin, graph, _digest(graph))
+
+
+def _nearest(
+    data: DataConfig, frame: SeriesFrame, features: Sequence[Feature], train_end: int
+) -> tuple["SensorGraph", Mapping[str, Any]]:
+    """Give the graph of nearest variates, and what is told of it."""
+    from graphs.sensor_graph import SensorGraph, great_circle, nearest_by_correlation, nearest_by_distance
+
+    if data.neighbours < 1:
+        raise UsageError(f"data.neighbours is {data.neighbours}; it must be at least 1.", "Set data.neighbours=8.")
+    sensors = frame.values.shape[1]
+    if data.graph == "none":
+        nothing = SensorGraph.of(sensors, np.zeros((2, 0), np.int64), np.zeros(0, np.float32))
+        return nothing, _told("none", nothing, None)
+    places = None if data.graph == "correlation" else _places(data, frame, features)
+    if places is None:
+        found = SensorGraph.of(sensors, *nearest_by_correlation(frame.values[:train_end], data.neighbours))
+        return found, _told("correlation", found, None)
+    found = SensorGraph.of(sensors, *nearest_by_distance(great_circle(*places), data.neighbours))
+    return found, _told("distance", found, _digest(found))
+
+
+def _places(data: DataConfig, frame: SeriesFrame, features: Sequence[Feature]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Give latitude and longitude of each variate, (V,) in degrees; None where nothing tells them.
+
+    Raises UsageError where they are asked for and not told, and DataError for what is no place on earth.
+    """
+    at = {feature.column.strip().lower(): number for number, feature in enumerate(features) if not feature.category}
+    pair = next((pair for pair in _PLACES if at.keys() >= set(pair)), None)
+    if pair is None:
+        if data.graph == "distance":
+            what = "--static is not given" if data.static is None else f"{data.static} has no such columns"
+            raise UsageError(
+                f"data.graph=distance needs the latitude and longitude of each variate: {what}.",
+                "Give --static FILE with a row for each variate: its name, latitude, longitude.",
+            )
+        return None
+    # The frame holds features standardised.
+    places = [frame.static[0, :, at[name]] * features[at[name]].std + features[at[name]].mean for name in pair]
+    for name, values, most in zip(pair, places, (90.0, 180.0), strict=True):
+        beyond = np.abs(values) > most + 1e-3
+        if beyond.any():
+            variate = int(beyond.argmax())
+            raise DataError(
+                f'{data.static}: {name} of "{frame.names[variate]}" is {values[variate]:g}; degrees go to {most:g}.',
+                "Give degrees, or set data.graph=correlation.",
+            )
+    return places[0], places[1]
 
 
 def _told(source: str, graph: "SensorGraph", digest: str | None) -> dict[str, Any]:

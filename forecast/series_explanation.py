@@ -70,7 +70,7 @@ def explain(
     found = None
     if graph is not None:
         told(f"taking out the heads of {len(data):,} windows")
-        found = sensor_heads(fitted.network, data, scaler, variates[: data.targets], ranking or "robust")
+        found = sensor_heads(fitted.network, data, scaler, variates, ranking or "robust")
     return Explanation(
         model=fitted.name,
         source=read.origin,

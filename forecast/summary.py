@@ -161,7 +161,7 @@ def _heads(prepared: Prepared, network: Any) -> str:
     data = prepared.test.thinned(_WINDOWS)
     if not any(bool(batch.target.seen.any()) for batch in data.batches(_WINDOWS)):
         return ""
-    names = tuple(map(str, prepared.read.frame.names[: data.targets]))
+    names = tuple(map(str, prepared.read.frame.names))
     return sensor_heads(network, data, prepared.scaler, names).section()
 
 

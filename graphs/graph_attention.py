@@ -79,6 +79,8 @@ class SparseAttention(nn.Module):
         keys = self._cut(self.key(source))
         key, target = context.attention_edges
         scores = (queries.index_select(0, target) * keys.index_select(0, key)).sum(dim=-1) * keys.shape[-1] ** -0.5
+        if context.attention_bias is not None:
+            scores = scores + context.attention_bias[:, None]
         return segment_softmax(scores, target, len(query))
 
     def join(self, heads: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class GraphContext(NamedTuple):
     edge_states: EdgeStates  # of E edges
     edges: Tensor  # (2, E) source, target
     attention_edges: Tensor  # (2, P) key, query; dense attention has none
+    attention_bias: Tensor | None  # (P,) added to the scores of all heads
     graph: Tensor  # (N,)
     sizes: Tensor  # (G,) nodes
     place: Tensor  # (N,) where each node stands when graphs are padded to n
@@ -60,12 +61,13 @@ class GraphContext(NamedTuple):
             longest = int(sizes.max()) if len(sizes) else 0
             place = graph * longest + nodes - batch.offsets[graph]
             present = torch.arange(longest, device=graph.device) < sizes[:, None]
-            return cls(edge_states, batch.edges, none.view(2, 0), graph, sizes, place, present)
-        attention_edges = batch.edges
+            return cls(edge_states, batch.edges, none.view(2, 0), None, graph, sizes, place, present)
+        attention_edges, bias = batch.edges, None if batch.edge_weights is None else batch.edge_weights.log()
         if self_loops:
-            others = batch.edges[:, batch.edges[0] != batch.edges[1]]
-            attention_edges = torch.cat((others, nodes.expand(2, -1)), dim=1)
-        return cls(edge_states, batch.edges, attention_edges, graph, sizes, none, none.bool().view(0, 0))
+            others = batch.edges[0] != batch.edges[1]
+            attention_edges = torch.cat((batch.edges[:, others], nodes.expand(2, -1)), dim=1)
+            bias = None if bias is None else torch.cat((bias[others], bias.new_zeros(len(nodes))))
+        return cls(edge_states, batch.edges, attention_edges, bias, graph, sizes, none, none.bool().view(0, 0))
 
     def repeat(self, copies: int) -> "GraphContext":
         """The context of `copies` copies of the batch, one after the other."""
@@ -75,6 +77,7 @@ class GraphContext(NamedTuple):
             self.edge_states.repeat(copies),
             _shifted(self.edges, shift * nodes),
             _shifted(self.attention_edges, shift * nodes),
+            None if self.attention_bias is None else self.attention_bias.repeat(copies),
             _shifted(self.graph, shift * len(self.sizes)),
             self.sizes.repeat(copies),
             _shifted(self.place, shift * slots),

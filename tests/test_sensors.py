@@ -113,7 +113,8 @@ def read_graph(table: pl.DataFrame, made: Prepared) -> SensorGraph:
     from forecast.sensors import sensor_graph
 
     frame = interpret(made.read.config, table).frame
-    return sensor_graph(None, frame, int(made.read.split.train_end[0]), Ledger(), "table")[0]
+    data, end = made.read.config.data, int(made.read.split.train_end[0])
+    return sensor_graph(data, frame, (), end, Ledger(), "table")[0]
 
 
 def test_what_no_graph_can_be_of_is_refused(edges: str) -> None:

@@ -9,18 +9,22 @@ Ours, for series:
 - a node's features are its window, which of its steps are unseen, its last seen value, sine and cosine of the
   calendar features at the origin, its static features and the covariates whose future is known;
 - edges run back, too, and a node attends to itself through a query map, as nothing but attention moves information;
+- neighbours may be learned, instead of those of a graph or besides them (`graphs.learned_graph`);
 - the output of a node is the change from its last seen value, at every step of the horizon.
 """
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from graphs.darts_gt import Attention, DartsGT, DartsGTConfig, GraphDataShape, GraphTransformer, Norm
 from graphs.darts_search import Supernet
+from graphs.graph_batch import GraphBatch
 from graphs.graph_operators import OPERATORS
+from graphs.learned_graph import LearnedNeighbours
 from graphs.sensor_graph import SensorGraph
 
 from ..data.windows import Window, WindowShape
@@ -43,18 +47,23 @@ class SensorDartsGTConfig(SearchedConfig):
     norm: Norm = "batch"  # over the sensors of all windows of a batch, or "layer": over each state
     position_width: int = 8  # of a state, for the place of the sensor in the graph
     node_embedding: int = 0  # width of a code learned for each sensor; 0: other sensors may be forecast
+    learned_neighbours: int = 0  # of each sensor, besides those that the graph gives it
     search_epochs: int = 6
     search_stride: int = 3  # every so many-th training window is searched on; the choice learns on later ones
     search_warmup: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.node_embedding < 0 or self.search_stride < 1:
-            name = "node_embedding" if self.node_embedding < 0 else "search_stride"
-            least = 0 if self.node_embedding < 0 else 1
+        for name, least in (("node_embedding", 0), ("learned_neighbours", 0), ("search_stride", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"darts-gt: model.{name} is {getattr(self, name)}; it must be at least {least}.",
+                    f"Set model.{name}={least}.",
+                )
+        if self.learned_neighbours and self.attention == "dense":
             raise UsageError(
-                f"darts-gt: model.{name} is {getattr(self, name)}; it must be at least {least}.",
-                f"Set model.{name}={least}.",
+                "darts-gt: dense attention goes to all sensors; it has no use for learned neighbours.",
+                "Set model.learned_neighbours=0, or model.attention=sparse.",
             )
 
     def network(self, *, weighted: bool = True) -> DartsGTConfig:
@@ -124,13 +133,14 @@ class SensorDartsGT(nn.Module):
                 f"darts-gt: dense attention among {graph.sensors} sensors; {DENSE_SENSORS} are the most.",
                 "Set model.attention=sparse.",
             )
-        network = config.network(weighted=graph.edge_features.shape[1] > 0)
+        learns = config.learned_neighbours > 0
+        network = config.network(weighted=learns or graph.edge_features.shape[1] > 0)
         columns = 2 * shape.lookback + 1 + 2 * shape.time_features + shape.static
         columns += (shape.lookback + shape.horizon) * shape.known
         data = GraphDataShape(
             columns,
             shape.horizon,
-            edge_features=graph.edge_features.shape[1],
+            edge_features=3 if learns else graph.edge_features.shape[1],
             walks=graph.walks.shape[1],
             last=2 * shape.lookback,
         )
@@ -145,13 +155,27 @@ class SensorDartsGT(nn.Module):
             config.node_embedding,
             slice(shape.lookback, 2 * shape.lookback),
         )
+        # Inside the transformer, as the encoder is, since a search trains what it finds there.
+        if learns:
+            self.transformer.add_module("learned", LearnedNeighbours(graph.sensors, config.learned_neighbours))
 
     def forward(self, window: Window) -> Tensor:
         """Forecast every target over the horizon: (B, H, V_out), on the scale of `window.past`."""
-        nodes = self.features(window)  # (B, V, C)
-        steps = self.transformer(self.graph.batch(nodes))  # (B V, H)
-        forecast: Tensor = steps.view(*nodes.shape[:2], -1).transpose(1, 2)  # (B, H, V)
+        steps = self.transformer(self.batch(window))  # (B V, H)
+        forecast: Tensor = steps.view(len(window.past), self.graph.sensors, -1).transpose(1, 2)  # (B, H, V)
         return forecast[..., : self.shape.targets]
+
+    def batch(self, window: Window) -> GraphBatch:
+        """The windows as graphs, with the learned edges among the others."""
+        batch = self.graph.batch(self.features(window))
+        return batch if self.learned is None else self.learned.beside(batch)
+
+    @property
+    def learned(self) -> LearnedNeighbours | None:
+        """The neighbours that are learned, if any."""
+        if not self.config.learned_neighbours:
+            return None
+        return cast(LearnedNeighbours, self.transformer.get_submodule("learned"))
 
     def last(self, window: Window) -> Tensor:
         """The last seen values of the targets, which forecasts begin from: (B, 1, V_out)."""
