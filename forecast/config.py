@@ -61,7 +61,8 @@ class TrainConfig:
     epochs: int = 30
     batch_size: int = 32
     epoch_batches: tuple[int, int] | None = (100, 1000)  # fewest and most of an epoch; null: one pass
-    loss: Literal["mse", "mae"] = "mse"  # on the scaled axis
+    loss: Literal["mse", "mae"] = "mse"
+    units: Literal["scaled", "original"] = "scaled"  # of the loss: every variate alike, or as the table has them
     learning_rate: float = 3e-4
     weight_decay: float = 0.0
     schedule: Literal["halving", "cosine", "constant"] = "cosine"

@@ -71,6 +71,7 @@ _TABLE = (
             "train": {
                 "batch_size": 16,
                 "loss": "mae",
+                "units": "original",
                 "learning_rate": 2e-3,
                 "weight_decay": 1e-4,
                 "averaging": 0.0,  # the running statistics of batch norm belong to the weights they were taken with

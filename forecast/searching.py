@@ -19,7 +19,7 @@ from .models.darts_gt_search import SEARCH
 from .prepare import Prepared
 from .registry import build, find
 from .tasks.search import JUDGED, ArchitectureSearch
-from .tasks.series import masked_loss
+from .tasks.series import SeriesLoss
 from .training import Curve, train, train_task
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ def search(
     torch.manual_seed(config.train.seed)
     network = build(find(config.name, "series"), prepared.shape, config.model, prepared.read.graph)
 
+    loss = _loss(prepared, config)
+
     def more(batch: Example, draw: torch.Generator) -> torch.Tensor:
-        forecast = network(batch.window)
-        return masked_loss(config.train.loss, forecast, shuffled(batch, network.last(batch.window), draw)) - (
-            masked_loss(config.train.loss, forecast, batch.target)
-        )
+        forecast, others = network(batch.window), shuffled(batch, network.last(batch.window), draw)
+        return loss(forecast, others, batch.series) - loss(forecast, batch.target, batch.series)
 
     task = ArchitectureSearch(
         network,
         network.transformer,
-        lambda batch: masked_loss(config.train.loss, network(batch.window), batch.target),
+        lambda batch: loss(network(batch.window), batch.target, batch.series),
         lambda batch: len(batch.origin),
         judged(held, config.train.batch_size),
         more,
@@ -186,8 +186,13 @@ def learned(prepared: Prepared, config: RunConfig, checkpoint: Path) -> tuple[An
     """Train a fresh network on the windows of `prepared`: it, the curve of its training and its best epoch."""
     torch.manual_seed(config.train.seed)
     network = build(find(config.name, "series"), prepared.shape, config.model, prepared.read.graph)
-    curve, best = train(network, prepared.train, prepared.validation, config.train, checkpoint=checkpoint)
+    loss = _loss(prepared, config)
+    curve, best = train(network, prepared.train, prepared.validation, config.train, loss=loss, checkpoint=checkpoint)
     return network.eval(), curve, best
+
+
+def _loss(prepared: Prepared, config: RunConfig) -> SeriesLoss:
+    return SeriesLoss.of(config.train, prepared.scaler.std[:, : prepared.shape.targets])
 
 
 def cut(found: Architecture, config: RunConfig) -> list[str]:

@@ -176,6 +176,7 @@ def _trained(
     import torch
 
     from .models.layers.ssm import SelectiveChain, scan_note
+    from .tasks.series import SeriesLoss
     from .training import train
 
     config = prepared.read.config
@@ -196,6 +197,7 @@ def _trained(
         prepared.train,
         prepared.validation,
         config.train,
+        loss=SeriesLoss.of(config.train, prepared.scaler.std[:, : prepared.shape.targets]),
         checkpoint=run.checkpoint,
         on_epoch=told,
         bar=not isinstance(progress, Silent),

@@ -21,7 +21,7 @@ from .data.module import TrainingData
 from .data.windows import WindowDataset
 from .errors import ArtifactError, UsageError
 from .memory import freed_memory_kept
-from .tasks.series import OptimConfig, SeriesForecaster
+from .tasks.series import OptimConfig, SeriesForecaster, SeriesLoss
 
 Curve = list[tuple[int, float, float]]  # epoch from 1, mean training loss, what the task is validated by
 
@@ -151,16 +151,18 @@ def train(
     validation: WindowDataset,
     config: TrainConfig,
     *,
+    loss: SeriesLoss | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None,
     bar: bool = False,
 ) -> tuple[Curve, int]:
     """Train `network` in place and leave its best weights in it; give the curve and the epoch that was best.
 
-    `checkpoint` is a file to resume from where it exists, rewritten after each epoch. `bar` shows one on a terminal.
-    Raises ForecastError naming the epoch when the loss is no longer finite.
+    `loss` is by default that of the settings on the scaled axis. `checkpoint` is a file to resume from where it exists,
+    rewritten after each epoch. `bar` shows one on a terminal. Raises ForecastError naming the epoch when the loss is no
+    longer finite.
     """
-    optim = OptimConfig(config.loss, config.learning_rate, config.weight_decay, config.schedule, config.epochs)
+    optim = OptimConfig(config.learning_rate, config.weight_decay, config.schedule, config.epochs)
     data = TrainingData(
         training,
         validation,
@@ -168,7 +170,7 @@ def train(
         epoch_batches=config.epoch_batches,
         seed=config.seed,
     )
-    task = SeriesForecaster(network, optim)
+    task = SeriesForecaster(network, optim, loss or SeriesLoss(config.loss))
     return train_task(task, data, config, checkpoint=checkpoint, on_epoch=on_epoch, bar=bar)
 
 

@@ -29,6 +29,7 @@ from forecast.scoring import score
 from forecast.searching import judged, parted, search, shuffled
 from forecast.sensors import with_named_operators
 from forecast.series import _minutes
+from forecast.tasks.series import SeriesLoss
 from forecast.training import train
 from graphs.architecture import Architecture
 from graphs.darts_search import Supernet
@@ -237,7 +238,8 @@ def test_a_fit_searches_trains_and_tells_of_the_controls(desk: Path, tmp_path: P
     made = prepared(model=model, epochs=1, epoch_batches=(3, 3), device="auto")
     torch.manual_seed(made.read.config.train.seed)
     network = build(find("darts-gt"), made.shape, made.read.config.model, made.read.graph)
-    train(network, made.train, made.validation, made.read.config.train)
+    settled, std = made.read.config.train, made.scaler.std
+    train(network, made.train, made.validation, settled, loss=SeriesLoss.of(settled, std))
     weights, others = run.fitted.network.state_dict(), network.state_dict()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 

@@ -1,5 +1,6 @@
 """Series on a graph of sensors: the graph, the network on it, and what nothing after an origin may change."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from forecast.prepare import Prepared, prepare, read
 from forecast.registry import build, find
 from forecast.sensor_heads import sensor_heads
 from forecast.series import as_fitted
-from forecast.tasks.series import masked_loss
+from forecast.tasks.series import SeriesLoss, masked_loss
+from forecast.training import train
 from graphs.sensor_graph import SensorGraph
 
 ROOT = Path(__file__).parents[1]
@@ -305,6 +307,40 @@ def test_values_that_were_not_seen_have_no_part_in_the_loss() -> None:
         assert ((gradient == 0) == ~target.seen).all()
         error = (forecast.detach() - target.values)[target.seen].numpy()
         assert loss.item() == pytest.approx(by_hand(error).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mae", "mse"])
+def test_the_loss_is_in_units_of_the_table_where_it_is_asked_for(kind: str) -> None:
+    """The loss, its validation, and which weights it moves, are those of errors that were scaled back."""
+    made = prepared(TABLE.with_columns(pl.col("HUFL") * 1000.0))
+    std = made.scaler.std
+    config = dataclasses.replace(made.read.config.train, loss=kind, epochs=1, device="cpu")
+    assert config.units == "original"  # of this model
+    loss, example = SeriesLoss.of(config, std), made.train[torch.arange(5)]
+    network = network_of(made)
+    forecast = network(example.window)
+    by_hand = masked_loss(
+        kind,
+        torch.from_numpy(made.scaler.invert(forecast.detach().double().numpy(), example.series.numpy())),
+        Target(
+            torch.from_numpy(made.scaler.invert(example.target.values.double().numpy(), example.series.numpy())),
+            example.target.seen,
+        ),
+    )
+    assert loss(forecast, example.target, example.series).item() * loss.unit == pytest.approx(by_hand.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss(forecast, example.target, example.series), forecast)
+    weight = gradient.abs().sum((0, 1))
+    assert weight[0] > 0.9 * weight.sum()  # a thousand times the units of the others
+
+    heard: dict[str, float] = {}
+    train(network, made.train, made.validation, config, loss=loss, on_epoch=lambda number, values: heard.update(values))
+    network.eval()
+    with torch.no_grad():
+        batch = made.validation[torch.arange(len(made.validation))]
+        error = SeriesLoss(kind, torch.from_numpy(std).float())(network(batch.window), batch.target, batch.series)
+    assert heard[f"val_{kind}"] == pytest.approx(error.item(), rel=1e-4)
+    scaled = SeriesLoss.of(dataclasses.replace(config, units="scaled"), std)
+    assert scaled(forecast, example.target, example.series) == masked_loss(kind, forecast, example.target)
 
 
 @pytest.mark.parametrize("wrong", [1e9, np.nan])

@@ -20,7 +20,7 @@ from forecast.config import TrainConfig, resolve
 from forecast.data.windows import Window, WindowDataset, WindowShape
 from forecast.errors import ArtifactError, ForecastError, UsageError
 from forecast.models import ITransformer, ITransformerConfig
-from forecast.tasks.series import LOSSES, SCHEDULES, OptimConfig, SeriesForecaster
+from forecast.tasks.series import LOSSES, SCHEDULES, OptimConfig, SeriesForecaster, SeriesLoss
 from forecast.training import KeepBest, train
 
 Windows = Callable[..., WindowDataset]
@@ -151,7 +151,7 @@ def test_only_a_lower_loss_is_taken_as_best(loss: float) -> None:
             "optimizers": [torch.optim.SGD(network.parameters(), lr=1.0)],
         },
     )()
-    keep.on_train_epoch_end(trainer, SeriesForecaster(network, OptimConfig("mse", 1.0, 0.0, "constant", 3)))
+    keep.on_train_epoch_end(trainer, SeriesForecaster(network, OptimConfig(1.0, 0.0, "constant", 3), SeriesLoss("mse")))
     assert (keep.best_epoch, keep.best_loss) == (1, 1.0)
 
 
@@ -472,7 +472,7 @@ def test_loss_is_the_mean_over_the_seen_answers(
     data = make_windows(make_frame(values), 8, 4)
     batch = data[torch.arange(len(data))]
     network = fresh().eval()
-    task = SeriesForecaster(network, OptimConfig(kind, 1e-3, 0.0, "constant", 1))
+    task = SeriesForecaster(network, OptimConfig(1e-3, 0.0, "constant", 1), SeriesLoss(kind))
     loss = task.training_step(batch, 0)
     error = (network(batch.window) - batch.target.values)[batch.target.seen]
     expected = {"mse": error.square(), "mae": error.abs()}[kind].mean()
@@ -493,8 +493,8 @@ def test_schedules_begin_at_the_full_rate_and_never_rise(name: str) -> None:
 def test_weight_decay_pulls_at_matrices_only(make_network: Callable[..., nn.Module]) -> None:
     network = make_network("s-mamba", WindowShape(12, 4, 3, 3, 0))
     before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    config = OptimConfig("mse", learning_rate=0.1, weight_decay=0.5, schedule="constant", epochs=1)
-    optimizer: Any = SeriesForecaster(network, config).configure_optimizers()["optimizer"]
+    config = OptimConfig(learning_rate=0.1, weight_decay=0.5, schedule="constant", epochs=1)
+    optimizer: Any = SeriesForecaster(network, config, SeriesLoss("mse")).configure_optimizers()["optimizer"]
     for weight in network.parameters():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,9 +29,8 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """What is minimised, and how."""
+    """How a loss is minimised."""
 
-    loss: str
     learning_rate: float
     weight_decay: float
     schedule: str
@@ -58,6 +59,33 @@ def masked_loss(kind: str, forecast: Tensor, target: Target) -> Tensor:
     return (pointwise(forecast, target.values, reduction="none") * target.seen).sum() / target.seen.sum().clamp(min=1)
 
 
+@dataclass(frozen=True)
+class SeriesLoss:
+    """A loss of `LOSSES` over what was seen: on the scaled axis, or in units of the table, these divided by `unit`."""
+
+    kind: str
+    scale: Tensor | None = None  # (S, V_out) what values are multiplied by
+    unit: float = 1.0  # what a loss of 1 stands for
+
+    @classmethod
+    def of(cls, config: Any, std: np.ndarray) -> "SeriesLoss":
+        """The loss of the settings of a training; `std` (S, V_out) scaled the values.
+
+        The mean of `std` is the unit, so that a learning rate suits tables of any size.
+        """
+        if config.units == "scaled":
+            return cls(config.loss)
+        mean = float(std.mean())
+        return cls(config.loss, torch.from_numpy(std / mean).float(), mean**2 if config.loss == "mse" else mean)
+
+    def __call__(self, forecast: Tensor, target: Target, series: Tensor) -> Tensor:
+        """The mean over a batch of forecasts (B, H, V_out) of `series` (B,)."""
+        if self.scale is not None:
+            scale = self.scale.to(forecast.device)[series][:, None]
+            forecast, target = forecast * scale, target._replace(values=target.values * scale)
+        return masked_loss(self.kind, forecast, target)
+
+
 def require_finite(loss: float, part: str, epoch: int) -> None:
     """Raise a ForecastError that names the epoch, counted here from 0, when a loss is no number any more."""
     if not math.isfinite(loss):
@@ -69,19 +97,24 @@ def require_finite(loss: float, part: str, epoch: int) -> None:
 
 
 class SeriesForecaster(L.LightningModule):
-    """Trains `network` by masked squared or absolute error on the scaled axis, with Adam and a schedule per epoch."""
+    """Trains `network` by masked squared or absolute error, with Adam and a schedule per epoch.
 
-    monitor, higher = "val_mse", False
+    Validated by squared error on the scaled axis, or where the loss is in units of the table by the loss.
+    """
 
-    def __init__(self, network: nn.Module, optim: OptimConfig) -> None:
+    higher = False
+
+    def __init__(self, network: nn.Module, optim: OptimConfig, loss: SeriesLoss) -> None:
         super().__init__()
-        self.network, self.optim = network, optim
+        self.network, self.optim, self.loss = network, optim, loss
+        self.judged = loss if loss.scale is not None else SeriesLoss("mse")
+        self.monitor = f"val_{self.judged.kind}"
         self._train: Tensor | float = 0.0  # sum of the epoch's losses, on the device: a look would wait for it
         self._steps = 0
-        self._squares, self._seen = 0.0, 0
+        self._errors, self._seen = 0.0, 0  # of validation
 
     def training_step(self, batch: Example, index: int) -> Tensor:
-        loss = masked_loss(self.optim.loss, self.network(batch.window), batch.target)
+        loss = self.loss(self.network(batch.window), batch.target, batch.series)
         if index % CHECK_EVERY == 0:
             require_finite(loss.item(), "training", self.current_epoch)
         self._train = self._train + loss.detach()
@@ -89,17 +122,17 @@ class SeriesForecaster(L.LightningModule):
         return loss
 
     def validation_step(self, batch: Example, index: int) -> None:
-        error = (self.network(batch.window).float() - batch.target.values) * batch.target.seen
-        self._squares += error.square().sum().item()
-        self._seen += int(batch.target.seen.sum())
+        seen = int(batch.target.seen.sum())
+        self._errors += self.judged(self.network(batch.window).float(), batch.target, batch.series).item() * seen
+        self._seen += seen
 
     def on_validation_epoch_end(self) -> None:
-        """Log mean training loss and validation MSE of the epoch; Lightning calls this before `on_train_epoch_end`."""
-        train, validation = float(self._train) / max(self._steps, 1), self._squares / max(self._seen, 1)
-        self._train, self._steps, self._squares, self._seen = 0.0, 0, 0.0, 0
+        """Log mean losses of training and validation; Lightning calls this before `on_train_epoch_end`."""
+        train, validation = float(self._train) / max(self._steps, 1), self._errors / max(self._seen, 1)
+        self._train, self._steps, self._errors, self._seen = 0.0, 0, 0.0, 0
         require_finite(train, "training", self.current_epoch)
         require_finite(validation, "validation", self.current_epoch)
-        self.log_dict({"train_loss": train, "val_mse": validation})
+        self.log_dict({"train_loss": train * self.loss.unit, self.monitor: validation * self.judged.unit})
 
     def configure_optimizers(self) -> dict[str, object]:
         config = self.optim
