@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from graphs.architecture import Architecture
+from graphs.architecture import Architecture, vote
 
 from .config import RunConfig
 from .data.module import SearchData
@@ -137,7 +137,7 @@ def settled(
     """
     if config.model.architecture != SEARCH:
         return config, None
-    limit, parts = config.train.time_limit, 2 + len(config.model.candidates)
+    limit, parts = config.train.time_limit, 1 + config.model.search_seeds + len(config.model.candidates)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, time_limit=limit and limit / parts))
     kept = run.kept("architecture.json")
     if kept is not None:
@@ -149,12 +149,25 @@ def settled(
         run.epoch(number, {"search_loss": values["search_loss"], "search_train_loss": values["train_loss"]})
         progress.stage(f"search epoch {number}: loss on held examples {values['search_loss']:.4g}")
 
-    found = find_operators(
-        config,
-        checkpoint=run.checkpoint.with_name("search.ckpt"),
-        on_epoch=on_epoch,
-        bar=not isinstance(progress, Silent),
-    )
+    searches = []
+    for number in range(config.model.search_seeds):
+        name = f"search-{number + 1}"
+        if (one := run.kept(f"{name}.json")) is not None:
+            searches.append(Architecture.from_json(one))
+            continue
+        train = dataclasses.replace(config.train, seed=config.train.seed + number)
+        searches.append(
+            find_operators(
+                dataclasses.replace(config, train=train),
+                checkpoint=run.checkpoint.with_name(f"{name}.ckpt"),
+                on_epoch=on_epoch,
+                bar=not isinstance(progress, Silent),
+            )
+        )
+        if config.model.search_seeds > 1:
+            run.text(f"{name}.json", searches[-1].to_json())
+            progress.stage(f"search {number + 1} found {', '.join(searches[-1].operators)}")
+    found = vote(searches) if len(searches) > 1 else searches[0]
     run.text("architecture.json", found.to_json())
     return with_operators(config, found.operators), found
 

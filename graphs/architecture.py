@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -150,15 +150,19 @@ def vote(found: Sequence[Architecture]) -> Architecture:
     """The choice of several searches: the operator that most chose, layer by layer; probabilities are their means.
 
     Of operators with equally many votes the more probable one wins. Candidates may be in any order. Evidence is the
-    mean over the searches, where one that chose otherwise gives none; they share their data, so it does not add up.
+    mean over the searches, where one that chose otherwise gives none; they share their data, so it does not add up. The
+    trajectory is the mean of theirs, as long as the shortest.
     """
     names = found[0].candidates
     if any(set(each.candidates) != set(names) or len(each.operators) != len(found[0].operators) for each in found):
         raise GraphError("Searches over different candidates or depths cannot vote.", "Repeat them with one setting.")
     orders = [[each.candidates.index(name) for name in names] for each in found]
-    mean = torch.stack(
-        [torch.tensor(each.probabilities)[:, order] for each, order in zip(found, orders, strict=True)]
-    ).mean(dim=0)
+
+    def mean_of(tables: Iterable[Sequence[Sequence[float]]]) -> Tensor:
+        ordered = [torch.tensor(table)[:, order] for table, order in zip(tables, orders, strict=True)]
+        return torch.stack(ordered).mean(dim=0)
+
+    mean = mean_of(each.probabilities for each in found)
     votes = torch.tensor(
         [[[name == chosen for name in names] for chosen in each.operators] for each in found], dtype=mean.dtype
     ).sum(dim=0)
@@ -171,6 +175,7 @@ def vote(found: Sequence[Architecture]) -> Architecture:
         min_margin=found[0].min_margin,
         evidence=_mean_evidence(found, chosen),
         min_evidence=found[0].min_evidence,
+        trajectory=tuple(_rows(mean_of(epoch)) for epoch in zip(*(each.trajectory for each in found), strict=False)),
         seconds=math.fsum(each.seconds for each in found),
     )
 

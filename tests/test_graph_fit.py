@@ -274,9 +274,20 @@ def test_of_several_labels_those_that_are_missing_count_nowhere() -> None:
     np.testing.assert_allclose(said.numpy(), [train["a"].mean(), train["b"].mean()], atol=1e-6)
 
 
-@pytest.mark.parametrize(("work", "settings"), [("search", QUICK), ("learn", GINE)])
-def test_labels_that_are_missing_pull_on_no_output(
-    work: str, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+NEGATIVE = "model.search_nan_labels=negative"  # as the authors' search has it
+
+
+@pytest.mark.parametrize(
+    ("work", "settings", "gaps_pull"),
+    [
+        ("search", QUICK, False),
+        ("search", (*QUICK, NEGATIVE), True),
+        ("learn", GINE, False),
+        ("learn", (*GINE, NEGATIVE), False),
+    ],
+)
+def test_labels_that_are_missing_pull_on_no_output_unless_it_is_asked_for(
+    work: str, settings: tuple[str, ...], gaps_pull: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = molecules(60).with_columns(a=(pl.col("y") > 0).cast(pl.Int8), b=(pl.col("y") > 0.5).cast(pl.Int8)).drop("y")
     gaps = table.with_columns(b=pl.when(pl.int_range(pl.len()) % 3 > 0).then("b"))
@@ -292,6 +303,9 @@ def test_labels_that_are_missing_pull_on_no_output(
 
     monkeypatch.setattr(GraphTask, "loss", overheard)
     getattr(learning, work)(found.prepared, found.config.model, found.config.train)
+    if gaps_pull:
+        assert not any(targets.isnan().any() or (pull == 0).any() for pull, targets in pulls)
+        return
     assert sum(int(targets.isnan().sum()) for _, targets in pulls) > 10
     assert all(torch.equal(pull == 0, targets.isnan()) for pull, targets in pulls)
 

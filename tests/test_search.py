@@ -22,7 +22,7 @@ from forecast.console import Progress
 from forecast.data.windows import Example, Target, Window, WindowBuffer, WindowDataset
 from forecast.errors import DataError, UsageError
 from forecast.kinds import Silent
-from forecast.models.darts_gt import SensorDartsGT
+from forecast.models.darts_gt import SensorDartsGT, SensorDartsGTConfig
 from forecast.prepare import Prepared, prepare, read
 from forecast.registry import BASELINES, build, find
 from forecast.scoring import score
@@ -31,7 +31,7 @@ from forecast.sensors import with_named_operators
 from forecast.series import _minutes
 from forecast.tasks.series import SeriesLoss
 from forecast.training import train
-from graphs.architecture import Architecture
+from graphs.architecture import Architecture, vote
 from graphs.darts_search import Supernet
 
 ROOT = Path(__file__).parents[1]
@@ -336,3 +336,32 @@ def test_traffic_is_told_at_quarter_half_and_full_hours(freq: str, horizon: int,
     table = TABLE.with_columns(date=times)
     flags = {"data": {"lookback": 12, "horizon": horizon}}
     assert _minutes(read(resolve("itransformer", flags=flags), table)) == steps
+
+
+def test_several_searches_vote_and_each_is_kept(desk: Path) -> None:
+    settings = [*settings_of(search_epochs=2, search_seeds=3, layers=1), *SHORT]
+    run = forecast.fit(TABLE, "darts-gt", lookback=12, horizon=6, marks="none", settings=settings)
+    kept = [Architecture.from_json(tracking.run_text(run.id, f"search-{number}.json")) for number in (1, 2, 3)]
+    assert len({one.probabilities for one in kept}) == 3
+    found = Architecture.from_json(tracking.run_text(run.id, "architecture.json"))
+    assert found == vote(kept) and len(found.trajectory) == 2
+    assert run.document["search"]["operators"] == list(found.operators) and "cut_short" not in run.document
+    alone = search(prepared(model={"search_epochs": 2, "layers": 1}, seed=2024, epochs=1, epoch_batches=(3, 3)))
+    assert alone.probabilities == kept[1].probabilities  # from the seed after the first
+
+
+def test_every_setting_of_a_search_is_within_reach() -> None:
+    named = {
+        "search_groups": (2,),
+        "search_schedule": "joint",
+        "search_temperature": 0.2,
+        "search_cost": 1e-6,
+        "search_mixture_norm": "none",
+        "search_separate_norms": True,
+        "search_fallback": "GINE",
+    }
+    found = SensorDartsGTConfig(layers=2, **named).search  # type: ignore[arg-type]
+    assert {f"search_{name}": getattr(found, name) for name in (key.removeprefix("search_") for key in named)} == named
+    for wrong, told in (({"search_seeds": 0}, "search_seeds is 0"), ({"search_groups": (2, 1)}, "adds up to 3")):
+        with pytest.raises(UsageError, match=told):
+            SensorDartsGTConfig(layers=2, **wrong)  # type: ignore[arg-type]

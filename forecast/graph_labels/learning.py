@@ -89,7 +89,8 @@ def search(
     learned, held = whole.part(first), whole.part(second)
 
     def loss(example: GraphExample) -> torch.Tensor:
-        return prepared.task.loss(network(example.batch), example.targets)
+        targets = example.targets if config.search_nan_labels == "masked" else example.targets.nan_to_num(0.0)
+        return prepared.task.loss(network(example.batch), targets)
 
     def more(example: GraphExample, draw: torch.Generator) -> torch.Tensor:
         return excess(network(example.batch), example.targets, prepared.task.loss, draw)

@@ -39,6 +39,8 @@ class LabelDartsGTConfig(SearchedConfig):
     head: Literal["auto", "san_graph", "graph", "inductive_node"] = "auto"
     head_layers: int = 3  # of the heads "graph" and "inductive_node"
     pooling: Pooling = "mean"
+    search_nan_labels: Literal["masked", "negative"] = "masked"  # "negative": a missing label counts as 0 in the
+    # search, as in the authors' code
 
     def __post_init__(self) -> None:
         super().__post_init__()
