@@ -209,12 +209,17 @@ class DartsLayer(nn.Module):
         self.contract = nn.Linear(2 * width, width)
         self.norm_out = norm(config.norm, width)
 
-    def forward(self, nodes: Tensor, context: GraphContext, mask: Tensor | None = None) -> Tensor:
-        """New states of the nodes, (N, D) in and out; `mask` (H,), or (G, H) by graph, multiplies what heads find."""
+    def forward(
+        self, nodes: Tensor, context: GraphContext, mask: Tensor | None = None, stream: Tensor | None = None
+    ) -> Tensor:
+        """New states of the nodes, (N, D) in and out; `mask` (H,), or (G, H) by graph, multiplies what heads find.
+
+        `stream` is what `edge_stream` gives, where it is known already.
+        """
         heads = self.attention.heads(*self.query_and_source(nodes, context), context)
         if mask is not None:
             heads = heads * (mask if mask.dim() == 1 else mask[context.graph])[..., None]
-        return self.finish(nodes, self.attention.join(heads), context)
+        return self.finish(nodes, self.attention.join(heads), self.edge_stream(context) if stream is None else stream)
 
     def query_and_source(self, nodes: Tensor, context: GraphContext) -> tuple[Tensor, Tensor]:
         """What queries, and what keys and values are made from, (N, D) both."""
@@ -224,13 +229,19 @@ class DartsLayer(nn.Module):
         query = self.query_network(nodes) if self.query_network is not None and self.projects else nodes
         return query, self.source_dropout(source)
 
-    def finish(self, nodes: Tensor, attended: Tensor, context: GraphContext) -> Tensor:
-        """The layer's output, (N, D), from its input and what attention brought."""
+    def edge_stream(self, context: GraphContext) -> Tensor | None:
+        """What the edges of each node bring it by themselves, gated, (N, D); flavour edge alone has it."""
+        if self.edge_network is None:
+            return None
+        messages = context.edge_states.each(self.edge_network)
+        stream = messages.new_zeros(len(context.graph), messages.shape[1])
+        return torch.sigmoid(self.edge_gate) * stream.index_add(0, context.edges[1], messages)
+
+    def finish(self, nodes: Tensor, attended: Tensor, stream: Tensor | None) -> Tensor:
+        """The layer's output, (N, D), from its input, what attention brought and the edge stream."""
         hidden = self.norm_attention(nodes + self.dropout(attended))
-        if self.edge_network is not None:
-            messages = context.edge_states.each(self.edge_network)
-            stream = torch.zeros_like(hidden).index_add(0, context.edges[1], messages)
-            hidden = hidden + torch.sigmoid(self.edge_gate) * stream
+        if stream is not None:
+            hidden = hidden + stream
         forward = self.dropout(self.contract(self.dropout(torch.relu(self.expand(hidden)))))
         out: Tensor = self.norm_out(hidden + forward)
         return out
