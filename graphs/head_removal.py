@@ -16,7 +16,6 @@ from .graph_batch import GraphBatch
 from .graph_context import GraphContext
 from .graph_heads import OF_GRAPHS
 
-
 IN_CACHE = 5000  # nodes and edges whose states a processor keeps near
 
 
