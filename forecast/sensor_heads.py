@@ -23,6 +23,7 @@ from .data.windows import Example, WindowDataset
 from .heads import Heads, Ranking, measure
 
 _CELLS = 2**13  # sensors and edges of the windows that go through the network at once
+_LISTED = 15  # learned neighbours on the page
 _BY_STEP = "The same at single steps of the horizon, in per cent of the MAE at the step."
 _BY_SENSOR = "And in the forecasts of single sensors, in per cent of the MAE of each."
 
@@ -80,7 +81,18 @@ class SensorHeads:
             relative[~np.isfinite(relative)] = np.nan
             drawn = report.heat_map(report.Heat("taken out", rows, self.labels(), relative.T))
             parts.append(f"<p>{report.escaped(told)}</p>\n{drawn}")
-        return "".join(parts)
+        return "".join(parts) + self._learned()
+
+    def _learned(self) -> str:
+        """Give the learned neighbours that weigh most, as HTML."""
+        rows = []
+        for target, source, weight in sorted(self.learned, key=lambda edge: -edge[2])[:_LISTED]:
+            sensor, neighbour = (report.escaped(self.names[number]) for number in (target, source))
+            cells = f'<td class="name">{neighbour}</td><td>{report.aligned([weight])[0]}</td>'
+            rows.append(f'<tr><th class="name" scope="row">{sensor}</th>{cells}</tr>\n')
+        if not rows:
+            return ""
+        return report.table("<tr><th>sensor</th><th>learned neighbour</th><th>weight</th></tr>", rows)
 
 
 def sensor_heads(
