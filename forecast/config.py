@@ -329,9 +329,10 @@ def _validated(cls: Any, part: str, values: Mapping[str, Any], places: Mapping[A
             raise UsageError(cause.message, cause.hint) from None
         key = ".".join([part, *(str(step) for step in first["loc"][:1])])
         place = places.get((part, str(first["loc"][0])), "defaults") if first["loc"] else part
-        raise UsageError(
-            f"{place}: {key} is {first['input']!r}: {first['msg']}.", f"Set {key} to a fit value."
-        ) from None
+        allowed = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        near = get_close_matches(str(first["input"]), allowed, n=1) or allowed[:1]
+        hint = f"Set {key}={near[0]}, or another of these." if near else f"Set {key} to a fit value."
+        raise UsageError(f"{place}: {key} is {first['input']!r}: {first['msg']}.", hint) from None
 
 
 def _listed(kind: Any, value: Any) -> Any:

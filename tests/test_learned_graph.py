@@ -131,11 +131,15 @@ def test_attention_is_weighed_by_how_well_neighbours_serve() -> None:
 def test_a_stored_model_keeps_its_neighbours_and_tells_them() -> None:
     table = led(200)
     options = [*SMALL, "model.learned_neighbours=2", "train.epochs=1", "data.graph=none"]
-    run = forecast.fit(table, "darts-gt", settings=options, lookback=4, horizon=2, register="learned-neighbours", force=True)
+    run = forecast.fit(
+        table, "darts-gt", settings=options, lookback=4, horizon=2, register="learned-neighbours", force=True
+    )
     assert forecast.predict("models:/learned-neighbours@champion", table).equals(run.predict(table))
     with torch.no_grad():
         edges, weights = run.fitted.network.learned()
-    told = forecast.explain("models:/learned-neighbours@champion", table, windows=4, repeats=2).document()["learned_neighbours"]
+    told = forecast.explain("models:/learned-neighbours@champion", table, windows=4, repeats=2).document()[
+        "learned_neighbours"
+    ]
     found = {(target, source): weight for target, of in told.items() for source, weight in of.items()}
     names = table.columns[1:]
     wanted = {(names[b], names[a]): w for a, b, w in zip(*edges.tolist(), weights.tolist(), strict=True)}
