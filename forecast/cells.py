@@ -188,10 +188,10 @@ def _settings_of(entry: Entry, entries: Sequence[Entry], settings: Sequence[str]
 
 
 def _options_of(entry: Entry, entries: Sequence[Entry], options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give the options that concern an entry: edges go to the models that are on a graph, where there are any."""
-    if find(entry.model).on_graph or not any(find(other.model).on_graph for other in entries):
-        return options
-    return {key: value for key, value in options.items() if key != "edges"}
+    """Give the options that concern an entry: what it does not read is left to the models that do, if there are any."""
+    unread = find(entry.model).unread
+    read = {key for key in unread if any(key not in find(other.model).unread for other in entries)}
+    return {key: value for key, value in options.items() if key not in read}
 
 
 def _fields(entry: Entry) -> set[str]:

@@ -168,8 +168,13 @@ def resolve(
         raise UsageError(
             f"{file} holds settings of {in_file}, not of {name}.", f"Use --model {in_file}, or another file."
         )
-    if merged["data"].get("edges") is not None and not spec.on_graph:
-        raise UsageError(f"{name} takes no graph: it cannot use --edges.", "Leave it out, or use --model darts-gt.")
+    for key, given in spec.unread.items():
+        if spec.task == "series" and merged["data"].get(key) not in (None, getattr(DataConfig, key)):
+            option = f"--{key}" if key in ("edges", "static") else f"data.{key}"
+            reader = "tsm2" if key == "static" else "darts-gt"
+            raise UsageError(
+                f"{name} takes no {given}: it cannot use {option}.", f"Leave it out, or use --model {reader}."
+            )
     merged = {part: {**spec.defaults.get(part, {}), **values} for part, values in merged.items()}
     classes, check = settings_of(spec.task)
     parts = {part: _validated(classes[part], part, merged[part], places, spec.name) for part in classes}
@@ -184,7 +189,7 @@ def _task(name: str, data: Mapping[str, Any]) -> str:
         return "nodes" if data.get("task") == "node" else "links"
     if data.get("kind") in tasks:
         return str(data["kind"])
-    of_series = any(data.get(key) is not None for key in ("edges", "horizon", "lookback"))
+    of_series = any(data.get(key) is not None for key in ("edges", "graph", "static", "horizon", "lookback"))
     return tasks[0] if of_series or len(tasks) == 1 else tasks[-1]
 
 

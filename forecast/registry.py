@@ -23,12 +23,19 @@ class ModelSpec:
     paper: str  # address; "" for baselines
     summary: str
     on_graph: bool = False  # its network takes a graph of the variates, too
+    static: bool = False  # it reads features that never change
     settings: str = ""  # "module:Class" of its settings, where they are not beside the network
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by section, where they are not everyone's
 
     @property
     def baseline(self) -> bool:
         return not self.paper
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """Settings of the data that the model has no use for, and what they give."""
+        graph = {} if self.on_graph else dict.fromkeys(("edges", "graph", "neighbours"), "graph")
+        return graph if self.static else {**graph, "static": "static features"}
 
 
 _TABLE = (
@@ -59,6 +66,7 @@ _TABLE = (
         ".models.tsm2:TSM2",
         "https://arxiv.org/abs/2403.19888",
         "selective scans over time and over variates; column order matters (Behrouz et al., 2024)",
+        static=True,
     ),
     ModelSpec(
         "darts-gt",
@@ -67,6 +75,7 @@ _TABLE = (
         "https://arxiv.org/abs/2510.14336",
         "a graph transformer on series of sensors; what each layer asks of the graph is searched (2025)",
         on_graph=True,
+        static=True,
         defaults={
             "train": {
                 "batch_size": 16,

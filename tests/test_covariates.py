@@ -339,3 +339,17 @@ def test_baselines_take_no_notice_of_covariates(make_network: Callable[..., torc
     past = torch.arange(3.0)[None, :, None]
     window = Window(past, past > -1, past[..., :0], past[:, :2, :0], torch.ones(1, 5, 2), torch.ones(1, 1, 0))
     assert naive(window).flatten().tolist() == [2.0, 2.0]
+
+
+def test_features_that_never_change_are_refused_by_models_that_do_not_read_them(tmp_path: Path) -> None:
+    """Of several models that are compared those that read them get them."""
+    STORES.write_csv(tmp_path / "stores.csv")
+    flags = {"data": {"static": str(tmp_path / "stores.csv")}}
+    for name in ("itransformer", "informer", "s-mamba", "naive"):
+        with pytest.raises(UsageError, match=f"{name} takes no static features: it cannot use --static") as found:
+            resolve(name, flags=flags)
+        assert "--model tsm2" in found.value.hint
+    assert resolve("tsm2", flags=flags).data.static and resolve("darts-gt", flags=flags).data.static
+    for key in ("graph=distance", "neighbours=3"):
+        with pytest.raises(UsageError, match=f"tsm2 takes no graph: it cannot use data.{key.partition('=')[0]}"):
+            resolve("tsm2", settings=[f"data.{key}"])
