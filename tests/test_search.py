@@ -276,6 +276,26 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_model_and_controls(
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+def test_of_several_searches_a_resumed_fit_repeats_none(
+    desk: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*settings_of(search_epochs=2, search_seeds=2, layers=1), *SHORT]
+    with pytest.raises(KeyboardInterrupt):
+        forecast.fit(
+            TABLE, "darts-gt", lookback=12, horizon=6, marks="none", settings=settings, progress=Stop("search 1 found")
+        )
+    (killed,) = client.search_runs(["1"], "attributes.status = 'KILLED'", max_results=1)
+    seeds, whole = [], searching.search
+
+    def heard(made: Prepared, **options: Any) -> Architecture:
+        seeds.append(made.read.config.train.seed)
+        return whole(made, **options)
+
+    monkeypatch.setattr(searching, "search", heard)
+    resumed = forecast.fit(TABLE, resume=killed.info.run_id)
+    assert seeds == [2024] and resumed.document["search"]["operators"]
+
+
 def test_a_time_limit_ends_in_a_model_that_forecasts_and_tells_what_was_cut(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
