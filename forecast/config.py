@@ -36,8 +36,8 @@ class DataConfig:
     known_future: tuple[str, ...] = ()  # covariates that are known beyond the last value, as a holiday or a price is
     static: str | None = None  # table with one row a series and features that never change
     edges: str | None = None  # table of the graph that the variates are on, for a model that needs one
-    graph: Literal["auto", "distance", "correlation", "none"] = "auto"  # without edges: the nearest by latitude and
-    # longitude of `static`, or by correlation over the training part; "auto": by distance where there are places
+    graph: Literal["correlation", "distance", "none"] = "correlation"  # without edges: who is nearest, by correlation
+    # over the training part or by the latitude and longitude of `static`
     neighbours: int = 8  # of each variate, in a graph that is not given
     id_col: str | None = None
     time_col: str | None = None
@@ -189,7 +189,7 @@ def _task(name: str, data: Mapping[str, Any]) -> str:
         return "nodes" if data.get("task") == "node" else "links"
     if data.get("kind") in tasks:
         return str(data["kind"])
-    of_series = any(data.get(key) is not None for key in ("edges", "graph", "static", "horizon", "lookback"))
+    of_series = any(data.get(key) is not None for key in ("edges", "static", "horizon", "lookback"))
     return tasks[0] if of_series or len(tasks) == 1 else tasks[-1]
 
 

@@ -26,10 +26,10 @@ def sensor_graph(
 ) -> tuple["SensorGraph", Mapping[str, Any]]:
     """Give the graph of the variates of `frame`, and what is told of it; repairs of the edges go into `ledger`.
 
-    `data.edges` is a table of them. Without one each variate has edges from its nearest, as `data.graph` says: by the
-    places among the static `features`, or by correlation over the rows before `train_end`. Raises DataError for series
-    that share no time axis, for edges that do not fit and places that are none, UsageError for settings that do not go
-    together.
+    `data.edges` is a table of them. Without one each variate has edges from its nearest, as `data.graph` says: by
+    correlation over the rows before `train_end`, or by the places among the static `features`. Raises DataError for
+    series that share no time axis, for edges that do not fit and places that are none, UsageError for settings that do
+    not go together.
     """
     if len(frame.keys) > 1 or frame.values.shape[1] < 2:
         shown = f"{len(frame.keys):,} series" if len(frame.keys) > 1 else "one variate"
@@ -41,7 +41,7 @@ def sensor_graph(
     names = [str(name) for name in frame.names]
     if data.edges is None:
         return _nearest(data, frame, features, train_end)
-    if data.graph != "auto":
+    if data.graph != "correlation":
         raise UsageError(
             f"The graph is given by {data.edges} and by data.graph={data.graph}.", "Leave one of the two out."
         )
@@ -63,29 +63,27 @@ def _nearest(
     if data.graph == "none":
         nothing = SensorGraph.of(sensors, np.zeros((2, 0), np.int64), np.zeros(0, np.float32))
         return nothing, _told("none", nothing, None)
-    places = None if data.graph == "correlation" else _places(data, frame, features)
-    if places is None:
-        found = SensorGraph.of(sensors, *nearest_by_correlation(frame.values[:train_end], data.neighbours))
-        return found, _told("correlation", found, None)
-    found = SensorGraph.of(sensors, *nearest_by_distance(great_circle(*places), data.neighbours))
-    return found, _told("distance", found, _digest(found))
+    if data.graph == "distance":
+        places = _places(data, frame, features)
+        found = SensorGraph.of(sensors, *nearest_by_distance(great_circle(*places), data.neighbours))
+        return found, _told("distance", found, _digest(found))
+    found = SensorGraph.of(sensors, *nearest_by_correlation(frame.values[:train_end], data.neighbours))
+    return found, _told("correlation", found, None)
 
 
-def _places(data: DataConfig, frame: SeriesFrame, features: Sequence[Feature]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Give latitude and longitude of each variate, (V,) in degrees; None where nothing tells them.
+def _places(data: DataConfig, frame: SeriesFrame, features: Sequence[Feature]) -> tuple[np.ndarray, np.ndarray]:
+    """Give latitude and longitude of each variate, (V,) in degrees.
 
-    Raises UsageError where they are asked for and not told, and DataError for what is no place on earth.
+    Raises UsageError where nothing tells them, and DataError for what is no place on earth.
     """
     at = {feature.column.strip().lower(): number for number, feature in enumerate(features) if not feature.category}
     pair = next((pair for pair in _PLACES if at.keys() >= set(pair)), None)
     if pair is None:
-        if data.graph == "distance":
-            what = "--static is not given" if data.static is None else f"{data.static} has no such columns"
-            raise UsageError(
-                f"data.graph=distance needs the latitude and longitude of each variate: {what}.",
-                "Give --static FILE with a row for each variate: its name, latitude, longitude.",
-            )
-        return None
+        what = "--static is not given" if data.static is None else f"{data.static} has no such columns"
+        raise UsageError(
+            f"data.graph=distance needs the latitude and longitude of each variate: {what}.",
+            "Give --static FILE with a row for each variate: its name, latitude, longitude.",
+        )
     # The frame holds features standardised.
     places = [frame.static[0, :, at[name]] * features[at[name]].std + features[at[name]].mean for name in pair]
     for name, values, most in zip(pair, places, (90.0, 180.0), strict=True):

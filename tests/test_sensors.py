@@ -484,16 +484,16 @@ def placed(folder: Path, frame: pl.DataFrame = PLACES, **columns: str) -> str:
     return str(folder / "places.csv")
 
 
-def test_the_nearest_by_place_are_neighbours_where_places_are_given(tmp_path: Path) -> None:
-    made = prepared(static=placed(tmp_path), neighbours=1)
+def test_the_nearest_by_place_are_neighbours_where_it_is_asked_for(tmp_path: Path) -> None:
+    made = prepared(static=placed(tmp_path), graph="distance", neighbours=1)
     graph, told = made.read.graph, made.read.facts["graph"]
     assert graph is not None and told["source"] == "distance" and told["sha256"]
     there = graph.edges[:, graph.edge_features[:, 1] == 0]
     assert all(abs(a - b) == 1 for a, b in there.T.tolist()) and there.shape[1] == 7
     assert made.shape.static == 2  # places are features of their sensors, too
-    farther = prepared(static=placed(tmp_path), neighbours=3).read.graph
+    farther = prepared(static=placed(tmp_path), graph="distance", neighbours=3).read.graph
     assert farther is not None and farther.edges.shape[1] == 42
-    by_values = prepared(static=placed(tmp_path), graph="correlation").read
+    by_values = prepared(static=placed(tmp_path)).read
     assert by_values.facts["graph"]["source"] == "correlation" and by_values.fingerprint != made.read.fingerprint
 
 
@@ -510,7 +510,7 @@ def test_without_any_edges_a_forecast_rests_on_the_sensor_alone() -> None:
 
 def test_settings_of_the_graph_that_do_not_go_together_are_refused(edges: str, tmp_path: Path) -> None:
     for data, told in (
-        ({"edges": edges, "graph": "correlation"}, r"given by .*edges.csv and by data.graph=correlation"),
+        ({"edges": edges, "graph": "none"}, r"given by .*edges.csv and by data.graph=none"),
         ({"graph": "distance"}, "latitude and longitude of each variate: --static is not given"),
         ({"graph": "distance", "static": placed(tmp_path, lon="east")}, "places.csv has no such columns"),
         ({"neighbours": 0}, "data.neighbours is 0"),
@@ -519,12 +519,13 @@ def test_settings_of_the_graph_that_do_not_go_together_are_refused(edges: str, t
             prepared(**data)  # type: ignore[arg-type]
     wrong = PLACES.with_columns(pl.when(pl.col("name") == NAMES[3]).then(500.0).otherwise("lon").alias("lon"))
     with pytest.raises(DataError, match=f'lon of "{NAMES[3]}" is 500; degrees go to 180'):
-        prepared(static=placed(tmp_path, wrong))
+        prepared(static=placed(tmp_path, wrong), graph="distance")
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data/spatiotemporal")
 def test_the_places_of_the_sensors_of_metr_la_are_read(tmp_path: Path) -> None:
-    made = prepared(str(SHARED / "metr_la_week1.parquet"), static=str(SHARED / "metr_la_sensors.parquet"))
+    places = {"static": str(SHARED / "metr_la_sensors.parquet"), "graph": "distance"}
+    made = prepared(str(SHARED / "metr_la_week1.parquet"), **places)
     given = prepared(str(SHARED / "metr_la_week1.parquet"), edges=str(SHARED / "metr_la_edges.parquet"))
     assert made.read.graph is not None and given.read.graph is not None
     nearest, roads = ({tuple(edge) for edge in one.read.graph.edges.T.tolist()} for one in (made, given))
