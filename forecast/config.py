@@ -189,7 +189,7 @@ def _task(name: str, data: Mapping[str, Any]) -> str:
         return "nodes" if data.get("task") == "node" else "links"
     if data.get("kind") in tasks:
         return str(data["kind"])
-    of_series = any(data.get(key) is not None for key in ("edges", "static", "horizon", "lookback"))
+    of_series = any(data.get(key) is not None for key in ("edges", "graph", "static", "horizon", "lookback"))
     return tasks[0] if of_series or len(tasks) == 1 else tasks[-1]
 
 
