@@ -157,7 +157,10 @@ def resolve(
     name = model or merged["model"].get("name")
     in_file = merged["model"].pop("name", name)
     if name is None:
-        raise UsageError("No model was named.", "Add --model itransformer; `forecast models` lists the others.")
+        raise UsageError(
+            "No model was named.",
+            "Add --model itransformer for series, todyformer for events, darts-gt for graphs; see forecast models.",
+        )
     spec = find(name, _task(name, merged["data"]))
     if series and spec.task != "series":
         raise UsageError(
