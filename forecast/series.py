@@ -151,8 +151,11 @@ def sample(fitted: "Fitted") -> Sample:
         frequency, first = calendar.parse(schema.freq), fitted.facts["span"][0]
         integer = frequency.unit == "step"
         start = np.array([int(first) if integer else np.datetime64(first, "us").astype(np.int64)])
-        times = np.tile(calendar.times_at(start, np.arange(rows), frequency), series)
-        columns[schema.time] = times if integer else times.astype("datetime64[us]")
+        zone = fitted.facts.get("zone")  # where a month begins depends on it
+        times = np.tile(calendar.times_at(start, np.arange(rows), frequency, zone), series)
+        columns[schema.time] = times if integer else pl.Series(times.astype("datetime64[us]"))
+        if zone is not None:
+            columns[schema.time] = columns[schema.time].dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
     if schema.layout == "panel":
         columns[schema.values[0]] = values.T.reshape(-1)
     else:
@@ -259,6 +262,7 @@ def as_fitted(network: Any, prepared: Prepared, sought: "Architecture | None" = 
         facts={
             "fingerprint": prepared.read.fingerprint,
             "span": prepared.read.facts["span"],
+            "zone": frame.time_type.zone,
             "trained_on": prepared.read.facts["split"]["train"],
             "left_out": prepared.read.facts["left_out"],
             **({} if sought is None else {"search": told(sought)}),

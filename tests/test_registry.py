@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import yaml
@@ -408,3 +409,17 @@ def test_error_of_the_stored_code_is_an_error_of_this_package(demand: tuple[Run,
         forecast.predict("models:/demand/1", TABLE, horizon=7)
     with pytest.raises(DataError, match="trained columns"):
         forecast.predict("models:/demand/1", TABLE.rename({"HUFL": "other"}))
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+def test_months_of_a_zone_are_registered_and_forecast_by_plain_mlflow(zone: str) -> None:
+    """A month begins at another moment in each zone: none of them is the first of a month in UTC."""
+    times = pd.date_range("2000-01-01", periods=150, freq="MS", tz=zone)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"ds": times, "y": 5 * np.sin(np.arange(150) * np.pi / 6) + rng.normal(size=150)})
+    name = f"months-{zone.partition('/')[0].lower()}"
+    run = forecast.fit(table, "linear", horizon=12, lookback=24, register=name, force=True)
+    given = run.predict(table)
+    assert given["ds"].tolist() == pd.date_range("2012-07-01", periods=12, freq="MS", tz=zone).tolist()
+    again = mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(table)
+    pd.testing.assert_frame_equal(given, again)
