@@ -179,7 +179,7 @@ class Explanation(Explained):
             return "There is one variate: nothing to gain from another."
         if not used:
             return "No target gains from another variate: exchanging one raises no other's MSE by more than 1 %."
-        names = ", ".join(used[:_TOP]) + (", …" if len(used) > _TOP else "")
+        names = ", ".join(used[:_TOP]) + (f" and {len(used) - _TOP} more" if len(used) > _TOP else "")
         return f"{len(used)} of {len(targets)} targets gain from another variate: {names}."
 
     def text(self) -> str:
