@@ -28,6 +28,10 @@ class DataError(ForecastError):
     exit_code = 3
 
 
+class NoRowsError(DataError):
+    """A table has columns and no row, which is nothing wrong where what happened since is asked for."""
+
+
 class GateError(ForecastError):
     """The model did not earn its place in the registry."""
 

@@ -186,6 +186,13 @@ def test_rows_come_back_in_their_order_and_types_with_a_score() -> None:
     np.testing.assert_array_equal(in_pandas["score"], answer["score"].to_numpy())
 
 
+def test_where_nothing_has_happened_since_the_history_may_have_no_row(tmp_path: Path) -> None:
+    model, asked = fitted(), queries()
+    since().clear().write_csv(tmp_path / "since.csv")
+    for history in (since().clear(), tmp_path / "since.csv"):
+        assert model.predict(asked, history=history).equals(model.predict(asked))
+
+
 @pytest.mark.parametrize("history", [None, since()], ids=["stored", "since"])
 def test_an_answer_depends_on_no_other_row_and_on_no_order(
     monkeypatch: pytest.MonkeyPatch, history: pl.DataFrame | None

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, NoRowsError, UsageError
 from .numbers import Decimal
 from .parquet import MAGIC, SUFFIXES, guarded, scan_parts
 from .text import read_text, refuse_repeated_names
@@ -153,7 +153,7 @@ def _read(source: Any, decimal: Decimal | None) -> Table:
 def _framed(data: pl.LazyFrame, rows: int, library: Library) -> Table:
     schema = guarded(data.collect_schema, "<frame>")
     if rows == 0:
-        raise DataError("The frame has no rows.", "Give a frame with a row for each time.")
+        raise NoRowsError("The frame has no rows.", "Give a frame with a row for each time.")
     return Table(data, dict(schema), rows, "<frame>", library, {"kind": "frame"}, 0, Ledger())
 
 
@@ -199,7 +199,7 @@ def _missing(path: Path) -> DataError:
 def _scan_parquet(parts: list[Path], name: str) -> Table:
     data, schema, rows = scan_parts(parts, name)
     if rows == 0:
-        raise DataError(f"{name}: the file has no rows.", "Give a table with a row for each time.")
+        raise NoRowsError(f"{name}: the file has no rows.", "Give a table with a row for each time.")
     return Table(data, schema, rows, name, "path", {"kind": "parquet"}, 0, Ledger())
 
 
@@ -209,7 +209,7 @@ def _from_bytes(raw: bytes, name: str, decimal: Decimal | None) -> Table:
         return _text_table(raw, name, decimal)
     frame = guarded(lambda: pl.read_parquet(io.BytesIO(raw)), name)
     if frame.height == 0:
-        raise DataError(f"{name}: there are no rows.", "Give a table with a row for each time.")
+        raise NoRowsError(f"{name}: there are no rows.", "Give a table with a row for each time.")
     return Table(frame.lazy(), dict(frame.schema), frame.height, name, "path", {"kind": "parquet"}, 0, Ledger())
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from ..errors import DataError
+from ..errors import DataError, NoRowsError
 from .drawn import undrawn
 from .layout import Layout, cells_of, find_layout
 from .numbers import SAMPLE, Decimal, Numbers, decimal_of, numbers_of, only_groups, spread
@@ -94,7 +94,7 @@ def _split(body: bytes, layout: Layout, name: str) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _unreadable(rows, delimiter, layout, name, error) from error
     if text.height == 0:
-        raise DataError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
+        raise NoRowsError(f"{name}: there is a header but no row.", "Give a table with a row for each time.")
     _refuse_short_rows(text, rows, delimiter, layout, name)
     return text
 

@@ -20,7 +20,7 @@ from ..data import table
 from ..data.nodes import Nodes, plain_ids
 from ..data.ticks import read_ticks, said
 from ..data.times import TimeType, quoted
-from ..errors import DataError
+from ..errors import DataError, NoRowsError
 from .answers import Past
 from .directory import Directory
 
@@ -128,11 +128,15 @@ class Stream:
             )
 
     def with_history(self, history: Any) -> Past:
-        """The stored events followed by those of `history`."""
+        """The stored events followed by those of `history`, which may have no row."""
         directory = Directory.of(self.nodes)
+        nothing_since = Past(self.past, self.features, directory)
         if history is None:
-            return Past(self.past, self.features, directory)
-        read = table.read(history)
+            return nothing_since
+        try:
+            read = table.read(history)
+        except NoRowsError:
+            return nothing_since
         names = self.columns(read, ("src", "dst", "time"))
         for name in self.ends.features:
             if name not in read.schema:
