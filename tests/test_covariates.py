@@ -353,3 +353,14 @@ def test_features_that_never_change_are_refused_by_models_that_do_not_read_them(
     for key in ("graph=distance", "neighbours=3"):
         with pytest.raises(UsageError, match=f"tsm2 takes no graph: it cannot use data.{key.partition('=')[0]}"):
             resolve("tsm2", settings=[f"data.{key}"])
+
+
+def test_a_row_of_the_plan_that_is_off_the_steps_is_told_of_the_plan(tmp_path: Path) -> None:
+    past, plan = split_at(sales(), ROWS - HORIZON)
+    past.write_csv(tmp_path / "past.csv")
+    shifted = plan.with_columns(
+        ds=pl.when(pl.int_range(pl.len()) == 2).then(pl.col("ds").dt.offset_by("7m")).otherwise("ds")
+    )
+    shifted.write_csv(tmp_path / "plan.csv")
+    with pytest.raises(DataError, match=r"plan\.csv, line 4: .* is not a whole number of steps"):
+        model_of(past).predict(tmp_path / "past.csv", future=tmp_path / "plan.csv")

@@ -55,16 +55,7 @@ def with_future(past: Table, future: Table, schema: Schema) -> Table:
     # Read once alone, so that a time that is wrong is told of this table.
     axis_for(future, schema)
     together = pl.concat([past.data, rows.lazy()], how="diagonal")
-    return replace(past, data=together, rows=past.rows + future.rows, lines=_lines(past, future), cache={})
-
-
-def _lines(past: Table, future: Table) -> np.ndarray:
-    return np.concatenate(
-        [
-            table.lines if table.lines is not None else np.arange(table.rows) + table.first_line
-            for table in (past, future)
-        ]
-    )
+    return replace(past, data=together, rows=past.rows + future.rows, behind=future, cache={})
 
 
 def history_ends(frame: SeriesFrame) -> np.ndarray:

@@ -99,19 +99,26 @@ class Table:
     first_line: int  # number of the first data row in messages
     ledger: Ledger
     lines: np.ndarray | None = None  # (R,) line of each row where blank rows were left out
+    behind: "Table | None" = None  # another table, whose rows are the last of these
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # columns parsed once
     decimal: Decimal | None = None  # what settles "1,234" in a text column, where anything does
     marked: Mapping[str, int] = field(default_factory=dict)  # column -> values read as missing for a mark such as "-"
 
     def line(self, row: int) -> str:
         """Where a row stands, as "line 14" of a text file or "row 12" (from 0) of anything else."""
-        if "delimiter" not in self.format:
+        table, row = self._of(row)
+        if "delimiter" not in table.format:
             return f"row {row}"
-        return f"line {int(self.lines[row]) if self.lines is not None else self.first_line + row}"
+        return f"line {int(table.lines[row]) if table.lines is not None else table.first_line + row}"
 
     def where(self, row: int) -> str:
         """Where a row stands, with the origin: "sales.csv, line 14"."""
-        return f"{self.origin}, {self.line(row)}"
+        return f"{self._of(row)[0].origin}, {self.line(row)}"
+
+    def _of(self, row: int) -> "tuple[Table, int]":
+        """The table that a row was read from, and its number there."""
+        begin = self.rows - (0 if self.behind is None else self.behind.rows)
+        return (self, row) if self.behind is None or row < begin else (self.behind, row - begin)
 
     def collect(self, *columns: str | pl.Expr) -> pl.DataFrame:
         """The columns in memory. A damaged file or part raises DataError."""
