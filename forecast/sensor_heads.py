@@ -7,7 +7,7 @@ the units of the table. The same removals tell it for each step of the horizon a
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from . import report
 from .data.scale import Scaler
 from .data.windows import Example, WindowDataset
 from .heads import Heads, Ranking, measure
+from .scoring import finite
 
 _CELLS = 2**13  # sensors and edges of the windows that go through the network at once
 _LISTED = 15  # learned neighbours on the page
@@ -65,8 +66,8 @@ class SensorHeads:
         found = self.heads.document()
         by_step, by_sensor = (part.reshape(-1, part.shape[2]) for part in (self.by_step, self.by_sensor))
         for head, steps, sensors in zip(found["heads"], by_step, by_sensor, strict=True):
-            head["steps"] = _known(self.steps(), steps)
-            head["sensors"] = _known(self.targets(), sensors)
+            head["steps"] = finite(dict(zip(self.steps(), steps.tolist(), strict=True)))
+            head["sensors"] = finite(dict(zip(self.targets(), sensors.tolist(), strict=True)))
         return found
 
     def section(self) -> str:
@@ -102,12 +103,16 @@ def sensor_heads(
 
     `names` are those of the variates.
     """
-    std = torch.from_numpy(scaler.std[:, : data.targets])
-    net, sums = network.transformer, _Sums()
-    found = measure(net, _batches(network, data, std, sums), ranking)
+    std, net = torch.from_numpy(scaler.std[:, : data.targets]), network.transformer
+    parts: list[Parts] = []
+    found = measure(net, _batches(network, data, std, parts), ranking)
     heads = found.heads(net, "windows", "the MAE", "in units of the table", float(found.errors.mean()), labelled=True)
     attended = found.joined("importance").reshape(len(found.errors), -1).mean(0)
-    return SensorHeads(heads, attended, tuple(names), _learned(network), *sums.means(0), *sums.means(1))
+    seen, error, rise = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
+    by_step, by_sensor = (
+        ((error.sum(over) / seen.sum(over)).numpy(), (rise.sum(over) / seen.sum(over)).numpy()) for over in (-2, -1)
+    )
+    return SensorHeads(heads, attended, tuple(names), _learned(network), *by_step, *by_sensor)
 
 
 @torch.no_grad()
@@ -124,59 +129,40 @@ def cells(network: Any) -> int:
     return int(sensors * (1 + network.config.learned_neighbours) + network.graph.edges.shape[1])
 
 
-class _Sums:
-    """Absolute errors of each target and step, added over windows: with all heads, and how far they rise without."""
+class Parts(NamedTuple):
+    """What some windows add to the errors of targets and steps."""
 
-    def __init__(self) -> None:
-        self.seen: Tensor | float = 0.0  # (V_out, H_out) how many
-        self.error: Tensor | float = 0.0  # (V_out, H_out)
-        self.rise: Tensor | float = 0.0  # (L, H, V_out, H_out)
-
-    def add(self, example: Example, std: Tensor, removal: Removal) -> None:
-        """Add the windows of `example`."""
-        target, seen = (part.double().transpose(1, 2) for part in example.target)  # (B, V_out, H_out)
-        weight = seen * std[example.series][..., None]
-
-        def errors(outputs: Tensor) -> Tensor:  # (…, B V, H_out)
-            forecast = outputs.unflatten(-2, (len(seen), -1))[..., : seen.shape[1], :]
-            return ((forecast - target).abs() * weight).sum(dim=-3)
-
-        base = errors(removal.outputs)
-        self.seen = self.seen + seen.sum(dim=0)
-        self.error = self.error + base
-        self.rise = self.rise + torch.stack([errors(layer) for layer in removal.without]) - base
-
-    def means(self, over: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give the MAE and its rise (L, H, …), means `over` targets (0) or steps (1)."""
-        count = torch.as_tensor(self.seen).sum(dim=over)
-        error, rise = torch.as_tensor(self.error).sum(dim=over), torch.as_tensor(self.rise).sum(dim=over + 2)
-        return (error / count).numpy(), (rise / count).numpy()
+    seen: Tensor  # (V_out, H_out) how many were measured
+    error: Tensor  # (V_out, H_out) sum of absolute errors with all heads
+    rise: Tensor  # (L, H, V_out, H_out) by how much it rises without each
 
 
 def _batches(
-    network: Any, data: WindowDataset, std: Tensor, sums: _Sums
+    network: Any, data: WindowDataset, std: Tensor, parts: list[Parts]
 ) -> Iterator[tuple[GraphBatch, Callable[[Removal], Errors]]]:
+    """Give the windows as graphs, and the errors of their removals, of which `parts` gets the sums."""
     for index in data.numbers(max(1, _CELLS // cells(network))):
         measured = index[data[index].target.seen.flatten(1).any(dim=1)]
         if len(measured):
             example = data[measured]
             with torch.inference_mode():
                 batch = network.batch(example.window)
-            yield batch, partial(_error_of, example, std, sums)
+            yield batch, partial(_error_of, example, std, parts)
 
 
-def _error_of(example: Example, std: Tensor, sums: _Sums, removal: Removal) -> Errors:
+def _error_of(example: Example, std: Tensor, parts: list[Parts], removal: Removal) -> Errors:
     """The errors of the rows of `removal`, sensor by sensor of each window: their mean is that over what was seen."""
-    sums.add(example, std, removal)
-    seen = example.target.seen.double()  # (B, H, V_out)
+    target, seen = (part.double().transpose(1, 2) for part in example.target)  # (B, V_out, H)
+    weight = seen * std[example.series][..., None]
     sensors = len(removal.outputs) // len(seen)
-    weight = seen * std[example.series, None] * (sensors / seen.sum((1, 2), keepdim=True))
-    weight, target = (
-        torch.nn.functional.pad(part.transpose(1, 2), (0, 0, 0, sensors - seen.shape[2])).flatten(0, 1)
-        for part in (weight, example.target.values.double())
-    )  # (B V, H): variates that are no target weigh nothing
-    return lambda outputs: ((outputs - target).abs() * weight).sum(dim=-1)
 
+    def absolute(outputs: Tensor) -> Tensor:  # (…, B V, H) to (…, B, V_out, H)
+        return (outputs.unflatten(-2, (len(seen), -1))[..., : seen.shape[1], :] - target).abs() * weight
 
-def _known(names: Any, values: np.ndarray) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in zip(names, values.tolist(), strict=True)}
+    def rows(outputs: Tensor) -> Tensor:  # variates that are no target weigh nothing
+        errors = absolute(outputs).sum(dim=-1) * (sensors / seen.sum((1, 2)))[:, None]
+        return torch.nn.functional.pad(errors, (0, sensors - seen.shape[1])).flatten(-2)
+
+    error = absolute(removal.outputs).sum(dim=-3)
+    parts.append(Parts(seen.sum(dim=0), error, absolute(removal.without).sum(dim=-3) - error))
+    return rows

@@ -26,9 +26,7 @@ class GraphBatch(NamedTuple):
     eigenvectors: Tensor  # (N, M) float32 of the Laplacian, smallest eigenvalues first, NaN beyond N; M may be 0
     eigenvalues: Tensor  # (N, M) float32, the same for all nodes of a graph, NaN beyond N
     edge_rows: Tensor | None = None  # (E,) int64 row of `edge_features` of each edge; None: each edge has its own
-    edge_weights: Tensor | None = (
-        None  # (E,) above 0, by which sparse attention along each edge is weighed; None: alike
-    )
+    edge_weights: Tensor | None = None  # (E,) above 0, weigh sparse attention along the edges; None: all alike
 
     @property
     def graph(self) -> Tensor:

@@ -71,14 +71,14 @@ def _remove_heads(net: DartsGT, batch: GraphBatch, copies: int) -> Removal:
     row_graph = torch.arange(graphs, device=outputs.device) if of_graphs else context.graph
 
     repeated = {size: context.repeat(size) for size in {min(copies, net.config.heads), net.config.heads % copies}}
+    brought = {size: [None if stream is None else stream.repeat(size, 1) for stream in streams] for size in repeated}
     without = []
     for number, layer in enumerate(layers):
         kept = []
         for removed in (attended[number] - parts[number]).split(copies):  # (copies, N, D)
             size = len(removed)
-            brought = [None if stream is None else stream.repeat(size, 1) for stream in streams[number:]]
-            states = layer.finish(inputs[number].repeat(size, 1), removed.flatten(0, 1), brought[0])
-            for later, stream in zip(layers[number + 1 :], brought[1:], strict=True):
+            states = layer.finish(inputs[number].repeat(size, 1), removed.flatten(0, 1), brought[size][number])
+            for later, stream in zip(layers[number + 1 :], brought[size][number + 1 :], strict=True):
                 states = later(states, repeated[size], stream=stream)
             found = net.read_out(states, repeated[size], None if last is None else last.repeat(size, 1))
             kept.append(found.unflatten(0, (size, -1)))

@@ -117,8 +117,9 @@ class Table:
 
     def _of(self, row: int) -> "tuple[Table, int]":
         """The table that a row was read from, and its number there."""
-        begin = self.rows - (0 if self.behind is None else self.behind.rows)
-        return (self, row) if self.behind is None or row < begin else (self.behind, row - begin)
+        if self.behind is None or row < self.rows - self.behind.rows:
+            return self, row
+        return self.behind, row - (self.rows - self.behind.rows)
 
     def collect(self, *columns: str | pl.Expr) -> pl.DataFrame:
         """The columns in memory. A damaged file or part raises DataError."""

@@ -168,7 +168,8 @@ class SensorDartsGT(nn.Module):
     def batch(self, window: Window) -> GraphBatch:
         """The windows as graphs, with the learned edges among the others."""
         batch = self.graph.batch(self.features(window))
-        return batch if self.learned is None else self.learned.beside(batch)
+        learned = self.learned
+        return batch if learned is None else learned.beside(batch)
 
     @property
     def learned(self) -> LearnedNeighbours | None:
