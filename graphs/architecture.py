@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,11 +55,15 @@ class Architecture:
             trajectory=tuple(_rows(epoch) for epoch in trajectory),
             seconds=seconds,
         )
-        if fallback is None:
-            return found
-        undecided = set(found.undecided)
-        operators = tuple(fallback if i in undecided else name for i, name in enumerate(found.operators))
-        return cls(**{**asdict(found), "operators": operators})
+        return found.filled()
+
+    def filled(self) -> "Architecture":
+        """The same with the fallback, where there is one, in the layers that are undecided."""
+        if self.fallback is None:
+            return self
+        undecided = set(self.undecided)
+        operators = tuple(self.fallback if i in undecided else name for i, name in enumerate(self.operators))
+        return replace(self, operators=operators)
 
     @property
     def margins(self) -> tuple[float, ...]:
@@ -175,9 +179,10 @@ def vote(found: Sequence[Architecture]) -> Architecture:
         min_margin=found[0].min_margin,
         evidence=_mean_evidence(found, chosen),
         min_evidence=found[0].min_evidence,
+        fallback=found[0].fallback,
         trajectory=tuple(_rows(mean_of(epoch)) for epoch in zip(*(each.trajectory for each in found), strict=False)),
         seconds=math.fsum(each.seconds for each in found),
-    )
+    ).filled()
 
 
 def random_operators(candidates: Sequence[str], layers: int, generator: torch.Generator) -> tuple[str, ...]:

@@ -579,3 +579,14 @@ def test_searches_that_cannot_be_are_refused(settings: dict[str, Any], told: str
     with pytest.raises(GraphError) as caught:
         SearchConfig(**settings)
     assert told in caught.value.message and caught.value.hint
+
+
+def test_layers_that_a_vote_leaves_undecided_get_the_fallback_and_are_told_so() -> None:
+    tables = [
+        torch.tensor([[0.336, 0.332, 0.332], [0.1, 0.8, 0.1]]),
+        torch.tensor([[0.335, 0.33, 0.335], [0.2, 0.7, 0.1]]),
+    ]
+    searches = [Architecture.of(table, THREE, fallback="GATV2") for table in tables]
+    found = vote(searches)
+    assert found.operators == ("GATV2", "CustomGatedGCN") and found.undecided == (0,)
+    assert found.verdicts[0].endswith("; filled with GATV2, the fallback")
